@@ -3,6 +3,7 @@
 The work grows linearly with the length of the text, whatever is in it. What is nested too deep is not shown.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -40,6 +41,8 @@ _TAB = 4
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
 """It shows HTML as plain text."""
+_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(?=[^\n]*[:=])(.*?\n)\1[ \t]*(?:\n|\Z)", re.DOTALL)
+"""Facts about a text before it, in YAML or TOML. As Markdown they would be one large heading."""
 _Definitions: TypeAlias = dict[str, Any]
 """markdown-it's `env`: the targets of references, which may be defined anywhere in the text."""
 
@@ -81,6 +84,9 @@ def markdown_blocks(text: str) -> Iterator[Block]:
     """Yield the text as blocks that show headings, lists, quotes, code, rules and tables by size, style and indent."""
     definitions: _Definitions = {}
     parts = _Parts()
+    if matter := _FRONT_MATTER.match(text):
+        parts.add_code(matter[2])
+        text = text[matter.end() :]
     _PARSER.block.parse(text, _PARSER, definitions, parts)
     parts.close()
     for part in parts.found:
@@ -129,7 +135,7 @@ class _Parts(list[Token]):
             case "heading_close":
                 self._heading = 0
             case "fence" | "code_block":
-                self._add_code(token.content)
+                self.add_code(token.content)
             case "hr":
                 self.found.append(Block("", "plain", indent=self._indent, before=6, rule=True))
             case "table_open":
@@ -180,7 +186,8 @@ class _Parts(list[Token]):
         self.found.append(_Paragraph(block, f"{self._mark} " if self._mark and content else self._mark))
         self._mark = ""
 
-    def _add_code(self, content: str) -> None:
+    def add_code(self, content: str) -> None:
+        """Add lines that stay as they are written."""
         if self._mark:
             self._add_text("")
         lines = content.removesuffix("\n").split("\n") if content else []

@@ -1,6 +1,7 @@
 """The pages of a PDF, drawn by PDFium, which runs no scripts and opens no other file."""
 
 import itertools
+import logging
 import math
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from ...events.counted import counted, plural
 from ..contract import Unusable
 from ..io_errors import error_text
 
+logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # of a form in XFA it advises another build of itself
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
 _NO_PAGES = re.compile(rb"/Kids\s*\[\s*\]")
 _SMALL = 1 << 16

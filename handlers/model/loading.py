@@ -30,6 +30,13 @@ _TURNS = {
 }
 """Axis that points up → the matrix that turns it to z."""
 
+_TEXTS = (".stl", ".obj", ".ply", ".off")
+_DECIMAL_COMMAS = re.compile(rb"\d,\d+[ \t]+-?\d+,\d")
+_HEAD = 1 << 16
+_FACES_AT_ONCE = 100_000
+_NO_AREA = 1e-12
+"""Of a model of radius 1: a line whose coordinates are rounded has as much."""
+
 
 class Submesh(NamedTuple):
     """Triangles with the same paint."""
@@ -109,6 +116,10 @@ def load_model(path: Path, up: str, colour: str | None) -> Model:
 
 def _unread(path: Path, error: Exception) -> Unusable:
     """The error for an unreadable file; the reader's message does not say what is at fault."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if path.suffix.lower() in _TEXTS and _DECIMAL_COMMAS.search(head):
+        return Unusable(f"{path.name} has commas in its numbers: save it again with points, as programs do in English")
     reason = f"{path.name} cannot be read by trimesh ({type(error).__name__}: {error_text(error)})"
     return Unusable(f"{reason}: save it again with the program it comes from, as stl or ply for example")
 
@@ -236,9 +247,21 @@ def _upright(model: Model, axis: str) -> Model:
     centre, radius = low / 2 + high / 2, float(np.hypot.reduce(high / 2 - low / 2))
     if not np.isfinite(radius) or radius <= 0:
         raise Unusable("the model has no size, or one too large to compute with")
-    placed = (((model.vertices - centre) / radius) @ _TURNS[axis].T).astype(np.float32)
+    turned = ((model.vertices - centre) / radius) @ _TURNS[axis].T
+    if not _has_area(turned, model.faces):
+        raise Unusable("the model has only faces without an area, which show nothing")
+    placed = turned.astype(np.float32)
     placed[~used] = 0
     return model._replace(vertices=placed, bounds=[low.tolist(), high.tolist()])
+
+
+def _has_area(vertices: Any, faces: Any) -> bool:
+    """Whether some face is more than a line; nearly always one of the first is."""
+    for first in range(0, len(faces), _FACES_AT_ONCE):
+        one, two, three = (vertices[faces[first : first + _FACES_AT_ONCE, corner]] for corner in range(3))
+        if np.abs(np.cross(two - one, three - one)).max() > _NO_AREA:
+            return True
+    return False
 
 
 # --- Text formats: reduced to plain text before trimesh reads them ---

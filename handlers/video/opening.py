@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ...events.counted import plural
@@ -38,10 +38,13 @@ ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.
 """PyAV 18 refuses titles that are not UTF-8 unless this is given; PyAV 19 does not."""
 _NO_TIME = ("creation_time", "1970-01-01T00:00:00.000000Z")
 """FFmpeg 9 reports this for a wmv or wma that FFmpeg wrote without a time."""
+_DISC_MARK, _DISCS = 32_769, (b"CD001", b"BEA01")
+"""The place of the mark of ISO 9660 and UDF, and these marks."""
 _CONFINED = {"protocol_whitelist": "file", "format_whitelist": FILM_FORMATS}
 """Also for files that we wrote: a segment may be from another node."""
 
 _Track = TypeVar("_Track", VideoStream, AudioStream)
+_Stream = TypeVar("_Stream", bound=Stream)
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
@@ -62,13 +65,18 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
         unusable: the error to raise then.
 
     Raises:
-        Unusable: it is empty, or in none of the formats.
+        Unusable: it is empty, the image of a disc, or in none of the formats.
         OSError: it cannot be read.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": formats}
-    with path.open("rb"):  # the system's error must not count as FFmpeg's, about the content
-        pass
+    with path.open("rb") as file:  # the system's error must not count as FFmpeg's, about the content
+        file.seek(_DISC_MARK)
+        is_disc = file.read(5) in _DISCS
     refuse_empty(path)
+    if is_disc:  # FFmpeg would find the films and menus inside, and show them as one film
+        raise unusable(
+            f"{path.name} is the image of a disc: unpack it, and take the film's file (of a DVD its VOB files, joined)"
+        )
     try:
         container: InputContainer = av.open(str(path.absolute()), "r", options=options, **ANY_METADATA)
     except av.error.FFmpegError as error:
@@ -133,13 +141,31 @@ def write_packet(output: OutputContainer, packet: "av.Packet[Any]") -> bool:
     return True
 
 
+def moving_pictures(container: InputContainer) -> list[VideoStream]:
+    """The pictures of a file without its covers. The first is the one that is shown."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def of_shown_program(container: InputContainer, tracks: Sequence[_Stream]) -> list[_Stream]:
+    """The tracks that belong to the shown picture: a transport stream may carry several programs.
+
+    FFmpeg tells only which picture goes best with a track.
+    """
+    moving = moving_pictures(container)
+    if len(moving) <= 1:
+        return list(tracks)
+    best = container.streams.best
+    shown = (moving[0], best("video", moving[0]))
+    return [track for track in tracks if best("video", track) in shown]
+
+
 def picture_stream(container: InputContainer, name: str, threads: int = 0) -> VideoStream:
     """The moving picture of a file, to be decoded by `threads` threads; 0: as many as there are CPUs.
 
     Raises:
         UnusableInputError: there is none, its codec is unknown, or it is too large.
     """
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    moving = moving_pictures(container)
     if not moving:
         raise UnusableInputError(f"{name} has no moving picture")
     stream = moving[0]

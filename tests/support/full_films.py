@@ -81,7 +81,7 @@ def sound_packets(output: OutputContainer, tone: Tone) -> list[tuple[float, Any]
 def subtitle_packets(output: OutputContainer, codec: str, language: str, text: Path) -> list[tuple[float, Any]]:
     """Return packets of the lines above; a bitmap codec gets bytes that these tests never decode."""
     packets = []
-    bitmap = codec == "hdmv_pgs_subtitle"
+    bitmap = codec in ("hdmv_pgs_subtitle", "dvb_subtitle")
     with av.open(str(text)) as lines:
         source: Any = lines.streams.subtitles[0]
         source.codec_context.open(strict=False)

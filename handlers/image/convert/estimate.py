@@ -64,6 +64,8 @@ class ImageHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is CMYK."""
     brightness_apart: bool = False
     """Whether it is a TIFF in YCbCr that is not packed as a JPEG; libvips would take that for RGB."""
+    profile: bool = False
+    """Whether it has a colour profile."""
     grey_profile: bool = False
     """Whether it is grey by a colour profile."""
     cut: bool = False

@@ -81,6 +81,7 @@ def _header_of(image: ImageFile, path: Path) -> ImageHeader:
         palette=_has_palette(image),
         inks=image.mode == "CMYK",
         brightness_apart=_has_brightness_apart(image),
+        profile="icc_profile" in image.info,
         grey_profile=image.mode in _GREY and "icc_profile" in image.info,
         cut=image.format == "GIF" and not gif_is_whole(path),
         beside=getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0,

@@ -8,7 +8,7 @@ from .estimate import ImageHeader
 from .frames import convert_frames
 from .options import MANY_FRAMES, MAX_IMAGE_FRAMES, ImageConvertOptions, target_format
 from .probe import check_written, read_header, written_header
-from .still import HOLDS_INKS, convert_still
+from .still import HOLDS_INKS, convert_still, holdable
 from .unkept import unkept_in
 
 
@@ -93,6 +93,9 @@ def _notes(options: ImageConvertOptions, source: ImageHeader, written: ImageHead
     if options.profile == "keep" and source.inks and not written.inks:
         why = "several pages are kept without inks" if written.format in HOLDS_INKS else f"{kind} has no inks"
         notes.append(f"CMYK became RGB: {why}")
+    to_keep = holdable(options, source, written.format, several=several).profile == "keep"
+    if to_keep and source.profile and not written.profile:
+        notes.append("its colour profile is left out: it is damaged, or for other colours than it has")
     lost = sorted(source.tells - written.tells) if options.metadata == "keep" else []
     if lost:
         notes.append(f"not kept in {kind}: {', '.join(lost)}")

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 
-from ...contract import Finished, TaskContext
+from ...contract import Finished, TaskContext, Unusable
 from ...media.formats import format_of
 from ...media.pictures import write_picture
 from ...media.result import output_fields
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS, check_pixels
-from ..opening import blame_picture, format_in, open_picture
+from ..opening import blame_picture, format_in, open_picture, pages_in
 from ..shaping import PixelSize, lies_sideways, middle, orientation_of, plain_mode, scaled, to_srgb, upright
 from .options import ImageThumbnailOptions
 
@@ -31,7 +31,7 @@ def run(context: TaskContext[ImageThumbnailOptions]) -> Finished:
     kind = format_of(context.output_file)
     context.progress(0, f"reading {context.input_file.name}")
     with open_picture(context.input_file, MAX_IMAGE_PIXELS) as image, blame_picture(context.input_file):
-        picture = _decode(image, options, context.input_file.name)
+        picture = _decode(image, options, context.input_file)
     context.check_stop()
     context.progress(60, f"scaling {picture.width}x{picture.height}")
     small = to_srgb(upright(_shrink(picture, options), picture.orientation), picture.profile)
@@ -66,12 +66,22 @@ class _Picture(NamedTuple):
     animated: bool
 
 
-def _decode(image: ImageFile, options: ImageThumbnailOptions, name: str) -> _Picture:
+def _has_several(image: ImageFile, path: Path) -> bool:
+    """Whether it has further frames or pages. The smaller copies in a TIFF are none."""
+    if not getattr(image, "is_animated", False):
+        return False
+    try:
+        return pages_in(image, path) > 1
+    except Unusable:  # the first one can be shown all the same
+        return True
+
+
+def _decode(image: ImageFile, options: ImageThumbnailOptions, path: Path) -> _Picture:
     """Decode the first picture of the file, no larger than needed."""
     width, height = image.size
     orientation = orientation_of(image)
-    animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
-    draft(image, box_as_stored(options, orientation), options.fit, name)
+    animated = _has_several(image, path)
+    draft(image, box_as_stored(options, orientation), options.fit, path.name)
     image.load()
     if lies_sideways(orientation):
         width, height = height, width

@@ -29,7 +29,7 @@ from ..light import HDR
 from ..opening import decoded, is_input_fault, open_input, tolerant
 from ..source import VideoSource
 from ..tones import paper_white
-from .options import VideoConvertOptions, parse_numbers
+from .options import CONTAINERS, VideoConvertOptions, parse_numbers
 from .picture import PixelFormat, output_size, scaled_size, upright_size
 from .subtitles import TEXT_CODECS, unread_notes
 
@@ -122,9 +122,10 @@ def choose_burned(
         raise Unusable(f"subtitle track {number} of {name} is of a kind that cannot be decoded, and so not drawn")
     codec = stream.codec_context.codec.canonical_name
     if codec not in (*TEXT_CODECS, _PGS):
+        kept = codec in CONTAINERS[".mkv"].copied_subtitles
         raise Unusable(
             f"subtitle track {number} of {name} is of {codec}, and only text and the bitmaps of Blu-rays can be drawn: "
-            "write a mkv, which keeps it as it is"
+            + ("write a mkv, which keeps it as it is" if kept else "leave burn_subtitles out")
         )
     lines, foreign, unread = _read(source, stream.index, tick)
     if not lines:

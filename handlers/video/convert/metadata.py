@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from ...media.languages import three_letters
-from ..opening import open_result
+from ..opening import moving_pictures, open_result
 
 _KEPT = (
     Disposition.default
@@ -176,6 +176,8 @@ def can_hold_timecode(code: str, container: str, rate: Fraction) -> bool:
 
 PROGRAM_NOTE = "name of the program, if it has one, dropped"
 """For a transport stream. PyAV does not show whether there is one."""
+OTHER_PROGRAM = "of another program in the file"
+"""Why tracks of a transport stream are left out."""
 
 
 def dropped_track_notes(container: InputContainer, *, chapters: bool) -> list[str]:
@@ -183,7 +185,7 @@ def dropped_track_notes(container: InputContainer, *, chapters: bool) -> list[st
 
     In mov and mp4, chapters and a timecode are data tracks, too. They are kept in their own way.
     """
-    moving = sum(not stream.disposition & Disposition.attached_pic for stream in container.streams.video) - 1
+    moving = len(moving_pictures(container)) - 1
     data = [stream for stream in container.streams.data if "timecode" not in stream.metadata]
     if chapters and "mov" in container.format.name and any(stream.name == "bin_data" for stream in data):
         data.pop()

@@ -336,7 +336,7 @@ CONTAINERS = {
             *("mjpeg", "ffv1"),
         ),
         copied=(
-            *("aac", "opus", "mp3", "mp2", "ac3", "eac3", "dts", "flac", "alac", "tta", "wavpack", "vorbis"),
+            *("aac", "opus", "mp3", "mp2", "ac3", "eac3", "dts", "truehd", "flac", "alac", "tta", "wavpack", "vorbis"),
             *_PCM,
         ),
         subtitles="subrip",

@@ -38,6 +38,7 @@ from ..opening import (
     is_input_fault,
     lasting,
     left_out_note,
+    of_shown_program,
     open_as_template,
     open_input,
     packets_of,
@@ -45,7 +46,7 @@ from ..opening import (
     write_packet,
 )
 from .checkpoint import AudioTrack, SoundLevel
-from .metadata import TrackMetadata, track_metadata
+from .metadata import OTHER_PROGRAM, TrackMetadata, track_metadata
 from .options import Target, VideoConvertOptions
 from .sound_times import SoundSynchronizer, part_of
 
@@ -55,6 +56,8 @@ _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 _MEANT = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1", *(f"{count} channels" for count in range(1, 65)))
 """What players take for the channels where a file says only their number, as a mkv does of uncompressed sound."""
 _MOST = {"aac": 8, "opus": 8, "mp3": 2}
+_SHORT = ("truehd",)
+"""Codecs whose packets are shorter than a millisecond, so that several may have the same time in Matroska."""
 _SILENT = {"pcm_u8": 0x80, "pcm_alaw": 0xD5, "pcm_mulaw": 0xFF}
 """The byte of silence, where it is not zero."""
 _CHANNEL_BITRATE = 64_000
@@ -113,9 +116,12 @@ def choose_sounds(container: InputContainer, options: VideoConvertOptions, targe
     steady = has_steady_times(container)  # otherwise sound is copied only if the options require it
     kept: list[SoundPlan] = []
     notes: list[str] = []
+    wanted = of_shown_program(container, tracks) if options.audio_track is None else tracks
+    if others := len(tracks) - len(wanted):
+        notes.append(_dropped(counted(others, "sound track"), OTHER_PROGRAM))
     for number, stream in enumerate(tracks, start=1):
         called = "sound" if len(tracks) == 1 else f"sound track {number}"
-        if options.audio_track not in (None, number):
+        if options.audio_track not in (None, number) or stream not in wanted:
             continue
         if stream.codec_context is None:
             notes.append(_dropped(called, "unknown codec"))
@@ -149,7 +155,8 @@ def _plan_for(
         )
     untouched = options.audio_encoder == "usual" and options.audio_bitrate is None and options.audio_channels == "auto"
     free = options.audio_codec == "auto" and untouched and options.loudness is None
-    fits = fits and (options.target_size is None or not codec.startswith("pcm_"))  # it would fill most of a small file
+    large = codec.startswith(("pcm_", "truehd"))
+    fits = fits and (options.target_size is None or not large)  # it would fill most of a small file
     if options.audio_codec == "copy" or (free and fits and steady):
         pcm, timed = codec.startswith("pcm_"), target.container.format == "matroska"
         unsaid = pcm and timed and layout not in _MEANT
@@ -311,7 +318,9 @@ def _copied(
     with open_as_template(path) as model, open_part(part, plan) as output:
         track: Any = output.add_stream_from_template(model.streams[plan.stream], opaque=True)
         for packet in packets:
-            if packet.pts is None or (last is not None and packet.pts <= last) or (shown and packet.is_discard):
+            if packet.pts is None or (last is not None and packet.pts < last) or (shown and packet.is_discard):
+                continue
+            if packet.pts == last and plan.codec not in _SHORT:
                 continue
             shown = shown or not packet.is_discard
             moment = packet.pts * stream.time_base

@@ -16,8 +16,8 @@ from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
 from ....events.counted import counted, plural
-from ..opening import is_input_fault, open_input, picture_stream, tolerant
-from .metadata import TrackMetadata, lost_disposition_notes, track_metadata, write_metadata
+from ..opening import is_input_fault, of_shown_program, open_input, picture_stream, tolerant
+from .metadata import OTHER_PROGRAM, TrackMetadata, lost_disposition_notes, track_metadata, write_metadata
 from .options import Container, VideoConvertOptions
 
 if TYPE_CHECKING:
@@ -66,16 +66,18 @@ class _Shown(NamedTuple):
 def choose_subtitles(opened: InputContainer, options: VideoConvertOptions, container: Container) -> Subtitles:
     """Choose the tracks of `opened` to keep, and note what happens to the others."""
     burned = options.burn_subtitles or 0
-    streams = [stream for number, stream in enumerate(opened.streams.subtitles, 1) if number != burned]
+    tracks = [stream for number, stream in enumerate(opened.streams.subtitles, 1) if number != burned]
     if options.subtitles == "none":
-        return Subtitles(notes=_dropped(len(streams), "as asked"))
+        return Subtitles(notes=_dropped(len(tracks), "as asked"))
+    streams = of_shown_program(opened, tracks)
     supported = [stream for stream in streams if _fits(stream, container)]
     fitting = [
         stream for stream in supported if _codec(stream) in container.copied_subtitles or _readable(stream, container)
     ]
     rewritten = sum(_codec(stream) not in container.copied_subtitles for stream in fitting)
     others = sorted({_codec(stream) or "an unknown codec" for stream in streams if stream not in supported})
-    notes = _dropped(len(streams) - len(supported), f"{', '.join(others)} does not go into {container.format}")
+    notes = _dropped(len(tracks) - len(streams), OTHER_PROGRAM)
+    notes += _dropped(len(streams) - len(supported), f"{', '.join(others)} does not go into {container.format}")
     notes += _dropped(len(supported) - len(fitting), "damaged")
     if rewritten:
         notes += (f"subtitles rewritten as {container.subtitles}",)

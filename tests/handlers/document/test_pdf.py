@@ -268,11 +268,20 @@ def test_a_document_that_had_to_be_mended_says_so(document: Document, prepare: P
         ),
     ],
 )
-def test_what_no_page_shows_is_told(catalog: str, note: str, document: Document, prepare: Prepare, draw: Draw) -> None:
+def test_what_no_page_shows_is_told(
+    *,
+    catalog: str,
+    note: str,
+    document: Document,
+    prepare: Prepare,
+    draw: Draw,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The page of a portfolio, or of a form in XFA, often says only that another program is needed."""
     outcome = draw(prepare(document(catalog=catalog)))
     assert isinstance(outcome, Finished)
     assert outcome.result["notes"] == [note]
+    assert caplog.messages == []  # pypdfium2 tells how to build it with XFA
 
 
 def test_a_document_without_pages_is_told_as_such(tmp_path: Path, prepare: Prepare, draw: Draw) -> None:

@@ -191,6 +191,15 @@ def test_markdown_code_stays_as_written() -> None:
     ]
 
 
+def test_markdown_facts_before_the_text_stay_as_written() -> None:
+    for mark, facts in (("---", "title: A *b*\n\ntags: [c]"), ("+++", "title = 'A'")):
+        blocks = shown(f"{mark}\n{facts}\n{mark}\n# Heading\n")
+        lines = [(line, "mono") for line in facts.split("\n")]
+        assert [(block.text, block.face) for block in blocks] == [*lines, ("Heading", "bold")]
+    rule, text, last = shown("---\nno facts\n\n---")
+    assert (rule.rule, text.face, last.rule) == (True, "plain", True)
+
+
 def test_markdown_emphasis_code_and_links_have_a_style_of_their_own() -> None:
     (block,) = shown("a **b** *c* `d*` [e](http://x) __f [g](y)__ snake_case_name 2*3*4")
     assert block.text == "a b c d* e f g snake_case_name 2*3*4".replace("2*3*4", "234")

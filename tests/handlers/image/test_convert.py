@@ -248,6 +248,19 @@ def test_a_profile_is_applied_or_kept_as_asked(convert: Convert, tmp_path: Path)
         assert "icc_profile" not in picture.info
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "avif"])
+def test_a_profile_that_cannot_be_used_is_named(kind: str, convert: Convert, tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, (mode, profile) in enumerate((("RGB", b"not a profile"), ("L", srgb))):
+        two_halves().convert(mode).save(tmp_path / "in.jpg", icc_profile=profile)
+        outcome, _ = convert(tmp_path / "in.jpg", f"{number}.{kind}")
+        assert isinstance(outcome, Finished)
+        if mode == "RGB" or kind not in ("webp", "avif"):  # these have no grey, so that it is converted
+            assert outcome.result["notes"] == [
+                "its colour profile is left out: it is damaged, or for other colours than it has"
+            ]
+
+
 def test_transparent_parts_get_the_background_in_a_jpeg(convert: Convert, tmp_path: Path) -> None:
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "in.png")
     _, context = convert(tmp_path / "in.png", "out.jpg", background="#20c040")

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import pytest
+import pyvips
 from PIL import Image, ImageCms
 
 from tasktrail.events.errors import InvalidPath
@@ -174,6 +175,26 @@ def test_of_an_animated_gif_the_first_picture_is_taken(thumbnail: Make, tmp_path
     assert colour_at(context.output_file, 0.5, 0.5) == "red"
     assert isinstance(outcome, Finished)
     assert outcome.result["notes"] == ["only the first of several frames is shown"]
+
+
+def test_smaller_copies_in_a_tiff_are_no_further_frames(thumbnail: Make, tmp_path: Path) -> None:
+    source = tmp_path / "in.tif"
+    pyvips.Image.black(600, 400).write_to_file(str(source), tile=True, pyramid=True)
+    outcome, _ = thumbnail(source)
+    assert isinstance(outcome, Finished)
+    assert "notes" not in outcome.result
+    two_halves().save(source, save_all=True, append_images=[two_halves()])
+    whole = bytearray(source.read_bytes())
+    place = 4
+    for _ in range(2):  # to where the second page says that no other follows
+        (place,) = struct.unpack_from("<I", whole, place)
+        place += 2 + 12 * struct.unpack_from("<H", whole, place)[0]
+    for following in (0, 1 << 30):
+        struct.pack_into("<I", whole, place, following)
+        source.write_bytes(whole)
+        outcome, _ = thumbnail(source)
+        assert isinstance(outcome, Finished)
+        assert outcome.result["notes"] == ["only the first of several frames is shown"]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif"])

@@ -65,6 +65,18 @@ def test_an_obj_comes_out_the_same_however_it_is_written(text: str, draw: Callab
     assert np.array_equal(plain, other)
 
 
+@pytest.mark.parametrize("suffix", ["stl", "obj", "ply", "off"])
+def test_commas_in_numbers_are_named(suffix: str, prepare: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / f"box.{suffix}"
+    how = {"file_type": "stl_ascii"} if suffix == "stl" else {"file_type": suffix}
+    text = trimesh.creation.box().export(**how, **({"encoding": "ascii"} if suffix == "ply" else {}))
+    head, mark, body = (text if isinstance(text, bytes) else text.encode()).rpartition(b"end_header")
+    path.write_bytes(head + mark + body.replace(b".", b","))
+    outcome = run_handler(model_preview, prepare(path))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason.startswith(f"box.{suffix} has commas in its numbers")
+
+
 def test_colours_of_the_vertices_of_an_obj_are_kept(draw: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "red.obj").write_text(corners().replace("\n", f" {RED}\n") + faces("{0}/{0}"))
     pixels, _ = draw(tmp_path / "red.obj")

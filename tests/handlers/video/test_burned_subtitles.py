@@ -236,6 +236,33 @@ def test_a_track_that_is_not_there_is_rejected(
     assert "has 2 subtitle tracks, not 3" in outcome.reason
 
 
+def test_bitmaps_of_television_are_not_drawn_but_kept_in_a_mkv(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    refused = convert(prepare(make(tmp_path / "in.ts", [], [("dvb_subtitle", "eng")]), burn_subtitles=1))
+    assert isinstance(refused, Rejected)
+    assert "is of dvb_subtitle" in refused.reason
+    assert refused.reason.endswith("can be drawn: write a mkv, which keeps it as it is")
+
+
+def test_bitmaps_of_divx_are_neither_drawn_nor_kept(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = tmp_path / "in.avi"
+    with av.open(str(clips(codec="mpeg4", audio="", suffix=".avi"))) as film, av.open(str(source), "w") as output:
+        tracks = [output.add_stream_from_template(film.streams.video[0], opaque=True) for _ in range(2)]
+        for packet in [packet for packet in film.demux(video=0) if packet.size]:
+            packet.stream = tracks[0]
+            output.mux(packet)
+    content = source.read_bytes()
+    place = content.rindex(b"strh", 0, content.index(b"movi"))  # the second track becomes one of subtitles
+    source.write_bytes(content[:place] + content[place:].replace(b"FMP4", b"DXSB", 2))
+    refused = convert(prepare(source, "out.mkv", burn_subtitles=1))
+    assert isinstance(refused, Rejected)
+    assert "is of xsub" in refused.reason
+    assert refused.reason.endswith("can be drawn: leave burn_subtitles out")
+
+
 def test_a_picture_that_is_copied_cannot_be_drawn_on() -> None:
     check = video_convert.check
     assert check

@@ -69,6 +69,16 @@ def test_what_is_no_video_is_told_in_words_for_people(
     assert rejected(convert, prepare(zeros)).startswith(f"zeros.mp4 {read}, or FFmpeg cannot make sense of it")
 
 
+def test_the_image_of_a_disc_is_rejected(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """FFmpeg finds the films in it, and would join menus and films."""
+    film = clips(suffix=".mpg", codec="mpeg2video", audio="mp2").read_bytes()
+    for name, mark in (("dvd.iso", b"\x01CD001\x01"), ("disc.img", b"\0BEA01\x01")):
+        (tmp_path / name).write_bytes(bytes(32_768) + mark.ljust(2048, b"\0") + film)
+        assert rejected(convert, prepare(tmp_path / name)).startswith(f"{name} is the image of a disc: unpack it")
+
+
 def test_a_file_of_sound_alone_is_rejected(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:

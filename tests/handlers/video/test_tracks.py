@@ -2,8 +2,10 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from itertools import zip_longest
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,38 @@ def test_sound_that_fits_is_copied_byte_for_byte_and_in_its_place(
     assert min(abs(after - before - wait) for wait in waits) < 0.003
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_sound_of_very_short_packets_is_copied_whole(
+    *,
+    suffix: str,
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    look: Callable[..., Any],
+    real_program: Path,
+    tmp_path: Path,
+) -> None:
+    """In Matroska several packets of TrueHD have the same time."""
+    source = tmp_path / f"in{suffix}"
+    film = make(tmp_path / "film.mp4", [Tone()])
+    encode = ("-c:v", "copy", "-c:a", "truehd", "-strict", "experimental")
+    subprocess.run([real_program, "-v", "error", "-i", film, *encode, source], check=True)
+    context = prepare(source, "out.mkv")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["audio_codec"], outcome.result["audio_copied"]) == ("truehd", True)
+    original, result = look(source), look(context.output_file)
+    assert packets_of(context.output_file, "audio") == packets_of(source, "audio")
+    assert result.samples == original.samples
+    before, after = (float(seen.times[0] - seen.sound_begins) for seen in (original, result))
+    assert abs(after - before) < 0.003
+    context = prepare(source, "part.mkv", start=1.04)
+    assert isinstance(convert(context), Finished)
+    assert look(context.output_file).samples == pytest.approx(original.samples - 1.04 * RATE, abs=0.11 * RATE)
+    outcome = convert(prepare(source, "small.mkv", target_size=200_000))
+    assert isinstance(outcome, Finished)
+    assert outcome.result["audio_codec"] == "aac"
+
+
 @pytest.mark.parametrize(
     ("suffix", "codec", "output"),
     [
@@ -126,6 +160,68 @@ def test_uncompressed_sound_stays_as_it_is_where_the_container_holds_it(
     assert result.samples == original.samples
     before, after = (float(seen.times[0] - seen.sound_begins) for seen in (original, result))
     assert abs(after - before) < 0.003
+
+
+def section(table: int, number: int, body: bytes) -> bytes:
+    """Return a table of a transport stream, with its checksum (CRC-32/MPEG-2), as one packet of PID 0."""
+    content = (
+        bytes([table]) + (0xB000 | len(body) + 9).to_bytes(2, "big") + number.to_bytes(2, "big") + b"\xc1\0\0" + body
+    )
+    rest = 0xFFFFFFFF
+    for byte in content:
+        rest ^= byte << 24
+        for _ in range(8):
+            rest = (rest << 1 ^ (0x04C11DB7 if rest & 0x80000000 else 0)) & 0xFFFFFFFF
+    return (b"\x47\x40\x00\x10\0" + content + rest.to_bytes(4, "big")).ljust(188, b"\xff")
+
+
+def broadcast(path: Path, sources: Iterable[Path]) -> Path:
+    """Write films into one transport stream, each as a program, as a television channel sends them."""
+    streams, programs = [], b""
+    for number, source in enumerate(sources, 1):
+        base = 0x100 * number
+        own = path.with_suffix(f".{number}.ts")
+        ids = {
+            "mpegts_start_pid": str(base),
+            "mpegts_pmt_start_pid": str(base + 0x80),
+            "mpegts_service_id": str(number),
+        }
+        with av.open(str(source)) as read, av.open(str(own), "w", options=ids) as output:
+            tracks = {each.index: output.add_stream_from_template(each, opaque=True) for each in read.streams}
+            for packet in read.demux():
+                if packet.size:
+                    packet.stream = tracks[packet.stream_index]
+                    output.mux(packet)
+        whole = own.read_bytes()
+        cells = [whole[place : place + 188] for place in range(0, len(whole), 188)]
+        streams.append([cell for cell in cells if cell[1] & 0x1F or cell[2]])
+        programs += number.to_bytes(2, "big") + (0xE000 | base + 0x80).to_bytes(2, "big")
+    mixed = [cell for cells in zip_longest(*streams, fillvalue=b"") for cell in cells]
+    path.write_bytes(section(0, 1, programs) + b"".join(mixed))
+    return path
+
+
+def test_of_several_programs_the_tracks_of_the_shown_picture_are_kept(
+    prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    subtitles = [("dvb_subtitle", "eng")]
+    films = [make(tmp_path / "one.ts", [Tone()]), make(tmp_path / "two.ts", [Tone(880)], subtitles)]
+    source = broadcast(tmp_path / "in.ts", films)
+    context = prepare(source, "out.mkv")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.result["notes"] == [
+        "1 sound track dropped: of another program in the file",
+        "1 subtitle track dropped: of another program in the file",
+        "1 further moving picture dropped",
+        "name of the program, if it has one, dropped",
+    ]
+    assert (outcome.result["audio_tracks"], outcome.result["subtitles"]) == (1, 0)
+    assert loudest(context.output_file)[0] == 440
+    context = prepare(source, "other.mkv", audio_track=2)
+    outcome = convert(context)
+    assert isinstance(outcome, Finished), outcome
+    assert loudest(context.output_file)[0] == 880
 
 
 @pytest.mark.parametrize(
