@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _Key = tuple[int, int]
 WITHIN_ATTEMPT: ContextVar[bool] = ContextVar("within_attempt", default=False)
-"""Whether an attempt asks, in its own thread."""
+"""Whether an attempt asks, in its own thread; in threads that it starts this is not known."""
 
 
 class InlineExecutor:

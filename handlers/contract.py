@@ -468,7 +468,12 @@ def handler(
 
 def declared(target: object) -> TaskType | None:
     """The task type that `target` is, or that `@handler` has attached to it. None for anything else."""
-    found = target if isinstance(target, TaskType) else getattr(target, "__tasktrail__", None)
+    if isinstance(target, TaskType):
+        return target
+    try:
+        found = getattr(target, "__tasktrail__", None)
+    except Exception:  # noqa: BLE001 - of foreign code: some objects fail until they are bound to something
+        return None
     return found if isinstance(found, TaskType) else None
 
 

@@ -147,7 +147,8 @@ def _hint_of(parameter: inspect.Parameter, hints: Mapping[str, Any], name: str) 
             remedy="Name each parameter; several values of one kind are a `list[...]`.",
         )
     if parameter.name not in hints:
-        method = " If this is a method: make it a function." if parameter.name in ("self", "cls") else ""
+        is_method = parameter.name in ("self", "cls")
+        method = " If this is a method: make it a function, or a `@staticmethod`." if is_method else ""
         raise InvalidFunction(
             f"{which} has no annotation, so its values cannot be checked",
             remedy=f"Write its type, as in `{parameter.name}: str` or `{parameter.name}: int = 320`.{method}",

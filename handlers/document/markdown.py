@@ -41,7 +41,9 @@ _TAB = 4
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
 """It shows HTML as plain text."""
-_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(?=[^\n]*[:=])(.*?\n)\1[ \t]*(?:\n|\Z)", re.DOTALL)
+_FRONT_MATTER = re.compile(
+    r"(---|\+\+\+)[ \t]*\n(?=(?:#[^\n]*\n)*[^\n]*[:=])(.*?\n)(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL
+)
 """Facts about a text before it, in YAML or TOML. As Markdown they would be one large heading."""
 _Definitions: TypeAlias = dict[str, Any]
 """markdown-it's `env`: the targets of references, which may be defined anywhere in the text."""

@@ -75,7 +75,6 @@ class Wire(ABC):
             raise InvalidValue(f"{in_words(url)} is no address: it has to be text", field="url")
         self.where = str(socket) if socket else url
         self.closed = False
-        self._process = os.getpid()
         shown = _bearer(token)
         try:
             address = httpx.URL(url)
@@ -220,6 +219,7 @@ class AwaitedWire(Wire):
     """May be used from many tasks of one event loop."""
 
     _loop: asyncio.AbstractEventLoop | None = None
+    _process = 0
 
     def _connect(self) -> None:
         self._pool = httpcore.AsyncConnectionPool(**self._pool_of)

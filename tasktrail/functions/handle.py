@@ -31,7 +31,7 @@ class TaskHandle(Generic[R_co]):
         self._client = client
 
     @property
-    def status(self) -> "Status":
+    def status(self) -> "Status":  # as text: completion in notebooks gives up at a Literal that it can read
         """`pending`, `running`, `completed`, `failed`, `cancelled` or `retrying`."""
         return self.task().status
 

@@ -492,7 +492,7 @@ def test_a_function_is_handed_to_other_processes_by_its_name() -> None:
 
 
 def test_a_notebook_completes_the_attributes_of_a_handle() -> None:
-    """Jedi, which IPython asks, offers none at all if it can read that a property is a Literal."""
+    """Jedi, which IPython asks, offers none at all if it can read that a property is a Literal; this stands for it."""
     with pytest.raises(NameError, match="Status"):
         get_type_hints(vars(TaskHandle)["status"].fget)
 

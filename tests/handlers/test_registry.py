@@ -45,12 +45,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
                 '''The third.'''
 
             def __getattr__(self, name):
-                raise RuntimeError("of an instance")
+                raise RuntimeError("not bound")
 
             @property
             def made(self):
                 raise RuntimeError("of an instance")
         also_one = one
+        Two.later = later = Box()
         """)
     )
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -192,8 +192,12 @@ def test_markdown_code_stays_as_written() -> None:
 
 
 def test_markdown_facts_before_the_text_stay_as_written() -> None:
-    for mark, facts in (("---", "title: A *b*\n\ntags: [c]"), ("+++", "title = 'A'")):
-        blocks = shown(f"{mark}\n{facts}\n{mark}\n# Heading\n")
+    for mark, facts, end in (
+        ("---", "title: A *b*\n\ntags: [c]", "---"),
+        ("---", "# of the page\ntitle: A", "..."),
+        ("+++", "title = 'A'", "+++"),
+    ):
+        blocks = shown(f"{mark}\n{facts}\n{end}\n# Heading\n")
         lines = [(line, "mono") for line in facts.split("\n")]
         assert [(block.text, block.face) for block in blocks] == [*lines, ("Heading", "bold")]
     rule, text, last = shown("---\nno facts\n\n---")
