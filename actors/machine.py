@@ -95,11 +95,12 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
         return _entry(f"{own}/cpu.stat", "usage_usec") / 1e6
 
 
-def find_groups(proc: Path = Path("/proc")) -> ControlGroups:
-    """The groups of this process, as `proc/self` describes them."""
+def find_groups(proc: Path = Path("/proc"), process: int | None = None) -> ControlGroups:
+    """The groups of a process of this machine, or of this one, as its folder in `proc` describes them."""
+    own = proc / ("self" if process is None else str(process))
     try:
-        memberships = (proc / "self" / "cgroup").read_text().splitlines()
-        mounts = (proc / "self" / "mountinfo").read_text().splitlines()
+        memberships = (own / "cgroup").read_text().splitlines()
+        mounts = (own / "mountinfo").read_text().splitlines()
     except OSError:
         return ControlGroups()
     paths: dict[str, str] = {}

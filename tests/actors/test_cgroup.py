@@ -64,6 +64,19 @@ def test_either_version_counts_the_processes_that_were_killed_for_memory(tmp_pat
     assert (first.groups().killed(), second.groups().killed(), ControlGroups().killed()) == (2, 3, 0)
 
 
+def test_the_groups_of_another_process_are_found_by_its_number(tree: Tree) -> None:
+    tree.version_2("/ours")
+    tree.groups()
+    other = tree.proc / "77"
+    other.mkdir()
+    (other / "mountinfo").write_text((tree.proc / "self" / "mountinfo").read_text())
+    (other / "cgroup").write_text("0::/service\n")
+    tree.write("service", memory__max=MIB, memory__current=0)
+
+    assert find_groups(tree.proc, 77).memory_room() == MemoryRoom(MIB, MIB)
+    assert find_groups(tree.proc).memory_room() is None
+
+
 def test_the_tightest_limit_of_all_parents_binds(tree: Tree) -> None:
     tree.version_2("/pod/box")
     tree.write("pod/box", memory__max=900 * MIB, memory__current=10 * MIB, cpu__max="max 100000")
