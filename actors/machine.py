@@ -69,6 +69,16 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return MemoryRoom(min(room.limit for room in rooms), min(room.left for room in rooms))
 
+    def killed(self) -> int:
+        """How many processes of the own group the kernel has killed by now for lack of memory; 0 if it does not count.
+
+        It counts those that it kills for a parent's limit, or the machine's, as well.
+        """
+        if self.memory is None:
+            return 0
+        counts = {1: "memory.oom_control", 2: "memory.events"}[self.memory.version]
+        return _entry(f"{self.memory.folders[0]}/{counts}", "oom_kill")
+
     def cpu_quota(self) -> float | None:
         """How many CPUs' worth of time is allowed, or None without a limit."""
         quotas = [] if self.cpu is None else [_quota(self.cpu.version, folder) for folder in self.cpu.folders]
@@ -85,11 +95,12 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
         return _entry(f"{own}/cpu.stat", "usage_usec") / 1e6
 
 
-def find_groups(proc: Path = Path("/proc")) -> ControlGroups:
-    """The groups of this process, as `proc/self` describes them."""
+def find_groups(proc: Path = Path("/proc"), process: int | None = None) -> ControlGroups:
+    """The groups of a process of this machine, or of this one, as its folder in `proc` describes them."""
+    own = proc / ("self" if process is None else str(process))
     try:
-        memberships = (proc / "self" / "cgroup").read_text().splitlines()
-        mounts = (proc / "self" / "mountinfo").read_text().splitlines()
+        memberships = (own / "cgroup").read_text().splitlines()
+        mounts = (own / "mountinfo").read_text().splitlines()
     except OSError:
         return ControlGroups()
     paths: dict[str, str] = {}

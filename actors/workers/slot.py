@@ -57,6 +57,7 @@ from ...handlers.urls import is_url
 from ..core.routing import SHORT_AT_ONCE
 from ..executor import stopped_instead, unbegun
 from ..logger import get_logger
+from ..machine import find_groups
 from . import usage
 from .reactor import Reactor
 from .usage import UsageWatch
@@ -161,6 +162,7 @@ class Slot:
         self._output_root = Path(setup.output_root) if setup.output_root else None
         self._max_output = setup.max_output
         self._rules = rules
+        self._groups = find_groups()
         self.state = "empty"
         self.usable = False
         self._process: WorkerProcess | None = None
@@ -204,6 +206,8 @@ class Slot:
         """The number up to which runs were asked back; 0 if no answer is awaited."""
         self._begun_at = 0.0
         self._cpu_known = 0.0
+        self._killed_before = self._groups.killed()
+        """Processes that the kernel had killed for lack of memory when the attempt began."""
         self._born = time.monotonic()
 
     # --- what the executor wants -----------------------------------------------------------------------------------
@@ -428,6 +432,7 @@ class Slot:
         """Watch what the attempt uses. One timer serves all attempts, however short they are."""
         assert self._process is not None
         self._watch = UsageWatch(self._process.reaper, bounded)
+        self._killed_before = self._groups.killed()
         if not self._looking:
             self._looking = True
             self._hub.reactor.at(usage.INTERVAL, self._look)
@@ -607,7 +612,7 @@ class Slot:
         elif self._why:
             outcome, error, kind = "stopped", f"The worker was killed ({self._why}).", ""
         else:
-            outcome, error, kind = "lost", _cause_of_death(ending), "WorkerLost"
+            outcome, error, kind = "lost", self._cause_of_death(ending), "WorkerLost"
         ended = AttemptEnded(
             run.task_id,
             run.attempt,
@@ -636,6 +641,20 @@ class Slot:
             return MemoryLimitReached("A library of the handler was refused memory and gave up")
         return None
 
+    def _cause_of_death(self, ending: Exit) -> str:
+        if ending.reaper_killed:
+            return "The worker's reaper was killed."
+        if ending.code < 0:
+            number = -ending.code
+            name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+            out_of_memory = number == signal.SIGKILL and self._groups.killed() > self._killed_before
+            why = ", because memory had run out" if out_of_memory else ""
+            cause = f"The worker was killed by signal {number} ({name}){why}."
+        else:
+            cause = f"The worker ended with exit code {ending.code}."
+        line = _last_line(ending.tail)
+        return f"{cause} Its last output: {line}" if line else cause
+
     def _delay(self) -> float:
         if self._deaths <= 1:
             return 0.0
@@ -659,19 +678,6 @@ def _refuse_unkeepable(frame: Any) -> None:
         check_plain(frame, type(frame).__name__)
     except InvalidValue as error:
         raise GarbageFrame(error.message) from error
-
-
-def _cause_of_death(ending: Exit) -> str:
-    if ending.reaper_killed:
-        return "The worker's reaper was killed."
-    if ending.code < 0:
-        number = -ending.code
-        name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-        cause = f"The worker was killed by signal {number} ({name})."
-    else:
-        cause = f"The worker ended with exit code {ending.code}."
-    line = _last_line(ending.tail)
-    return f"{cause} Its last output: {line}" if line else cause
 
 
 def _last_line(tail: str) -> str:

@@ -23,7 +23,7 @@ import psutil
 from ..actors.delivery.ssrf import EndpointRefused, host_and_port, parse_endpoint
 from ..actors.delivery.targets import check_targets
 from ..actors.executor import Capabilities
-from ..actors.machine import Machine, MachineLimits, nearest_existing
+from ..actors.machine import Machine, MachineLimits, find_groups, nearest_existing
 from ..actors.workers.local_executor import LocalExecutor
 from ..api.client import Client
 from ..api.source import refuse_unusable
@@ -33,6 +33,7 @@ from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import MOUNT_FOR_WRITING, ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
 from ..events.log.files import free_files, refuse_rescued, try_to_write
+from ..events.log.lock import holder as lock_holder
 from ..events.log.lock import role
 from ..events.log.opening import has_no_log, read_log
 from ..handlers.contract import Diagnosis, TaskType, missing_packages
@@ -134,6 +135,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_support: SandboxSupport
     """The means of the kernel to confine attempts."""
     limits: MachineLimits
+    """Those of the service, if one runs: this process may be outside the service's container or unit."""
     types: tuple[str, ...]
     handler_errors: tuple[str, ...]
     preset_errors: tuple[str, ...] = ()
@@ -186,6 +188,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
     witnesses, unread = _witnesses(paths.witnesses)
     claims, unusable = _claims(config)
     certificate, unfit = _certificate(config)
+    service = None if holder is None else lock_holder(paths.lock)
     is_standby = holder is not None and role(paths.lock) == "standby"
     refusal, degraded = (("", ""), ()) if holder is None or is_standby else _service_trouble(paths.data)
     return Facts(
@@ -203,7 +206,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         is_standby=is_standby,
         capabilities=_capabilities(config),
         sandbox_support=sandbox_support(),
-        limits=Machine(paths.temp).limits(),
+        limits=Machine(paths.temp, groups=find_groups(process=service)).limits(),
         types=tuple(task_type.name for task_type in registry),
         handler_errors=tuple(error.message for error in registry.errors),
         preset_errors=tuple(error.message for error in preset_faults(registry)),

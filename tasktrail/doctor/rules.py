@@ -295,7 +295,7 @@ def _wall(name: str, level: Level, present: str, missing: str, remedy: str) -> D
 
 def _resources(facts: Facts, config: Config) -> Iterator[Diagnosis]:
     limits = facts.limits
-    where = "the container allows" if limits.memory_is_limited or limits.cpu_is_limited else "the machine has"
+    where = "the container or unit allows" if limits.memory_is_limited or limits.cpu_is_limited else "the machine has"
     cpus = f"{limits.cpus:g} {plural(limits.cpus, 'CPU')}"
     yield Diagnosis("machine", "ok", f"{where} {cpus} and {size(limits.memory)} of memory")
     if config.executor == "local" and config.workers > limits.cpus:

@@ -42,6 +42,7 @@ from .erasure import erase_here, is_erasing, mark_due
 logger = get_logger()
 
 _FOLLOW_EVERY = 0.25
+_LOOK_FOR_KEYS_EVERY = 2.0
 _AFTER_TROUBLE = 1.0
 _MOST_AFTER_TROUBLE = 60.0
 """The longest pause in seconds. If something keeps failing here, each try costs the database a look at the log."""
@@ -115,6 +116,8 @@ class Follower:
         self._erased_to = 0
         self._damaged = False
         self._looked_for_keys = False
+        self._keys_looked_at = 0.0
+        """When it was last asked whether keys are there by now that the views lacked."""
         self._newer_at = 0
         """The position of the start of a newer version's service that was logged."""
         self._pause = _AFTER_TROUBLE
@@ -242,8 +245,7 @@ class Follower:
                     if is_erasing(log, looked, self.head):  # since `erase_here` has looked
                         return True
                     refuse_other(log, views)
-                    if found_keys(log, views.missing_keys):
-                        raise ViewsDamaged(KEYS_FOUND)
+                    self._refuse_found_keys(log, views)
                     pull(log, views, self.head, progress=self._reach)
                     if holds_forgotten(views.connection):
                         logger.warning("the views are built anew: they have tasks that are forgotten")
@@ -302,6 +304,12 @@ class Follower:
         if self._damaged:
             raise ViewsDamaged("a question has found them damaged")
 
+    def _refuse_found_keys(self, log: LogReader, views: TaskViews) -> None:
+        """Raise `ViewsDamaged` if the views lack what can be read by now."""
+        self._keys_looked_at = self._clock.monotonic()
+        if found_keys(log, views.missing_keys):
+            raise ViewsDamaged(KEYS_FOUND)
+
     def _reach(self, position: int, _end: int) -> None:
         """Note how far the views are. They are not used before all that is reported with them is folded, too."""
         self.reached = position
@@ -327,6 +335,8 @@ class Follower:
             self._check_stopping()
             views.refresh()  # raises if they were deleted, and clears away what is left of them
             self._refuse_damaged()
+            if views.missing_keys and self._clock.monotonic() - self._keys_looked_at >= _LOOK_FOR_KEYS_EVERY:
+                self._refuse_found_keys(log, views)
             at, head = _since_boot(), log.head()
             self.head = head.position
             if (head.position, head.hash) == (views.position, views.hash):

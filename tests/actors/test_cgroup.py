@@ -54,6 +54,29 @@ def test_version_2_gives_limit_and_what_is_left_without_droppable_cache(tree: Tr
     assert tree.groups().memory_room() == MemoryRoom(512 * MIB, 312 * MIB)
 
 
+def test_either_version_counts_the_processes_that_were_killed_for_memory(tmp_path: Path) -> None:
+    first, second = Tree(tmp_path / "1"), Tree(tmp_path / "2")
+    first.version_1("memory", "/box")
+    first.write("memory/box", memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 2")
+    second.version_2("/box")
+    second.write("box", memory__events="low 0\noom 9\noom_kill 3\noom_group_kill 0")
+
+    assert (first.groups().killed(), second.groups().killed(), ControlGroups().killed()) == (2, 3, 0)
+
+
+def test_the_groups_of_another_process_are_found_by_its_number(tree: Tree) -> None:
+    tree.version_2("/ours")
+    tree.groups()
+    other = tree.proc / "77"
+    other.mkdir()
+    (other / "mountinfo").write_text((tree.proc / "self" / "mountinfo").read_text())
+    (other / "cgroup").write_text("0::/service\n")
+    tree.write("service", memory__max=MIB, memory__current=0)
+
+    assert find_groups(tree.proc, 77).memory_room() == MemoryRoom(MIB, MIB)
+    assert find_groups(tree.proc).memory_room() is None
+
+
 def test_the_tightest_limit_of_all_parents_binds(tree: Tree) -> None:
     tree.version_2("/pod/box")
     tree.write("pod/box", memory__max=900 * MIB, memory__current=10 * MIB, cpu__max="max 100000")

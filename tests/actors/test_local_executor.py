@@ -282,6 +282,18 @@ def test_workers_are_nicer_than_their_reapers(make: MakeExecutor) -> None:
     assert [os.getpriority(os.PRIO_PROCESS, result[who]) - ours for who in ("reaper", "pid")] == [0, 3]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux chooses whom to kill when memory is out")
+def test_when_memory_is_out_the_kernel_kills_a_worker_rather_than_the_service(make: MakeExecutor) -> None:
+    executor = make()
+    reports = Reports(executor)
+
+    executor.do([run("hog")])
+
+    ours = int(Path("/proc/self/oom_score_adj").read_text())
+    theirs = int(Path(f"/proc/{reports.end(1).result['pid']}/oom_score_adj").read_text())
+    assert theirs == min(ours + 300, 1000)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="ranks of disk accesses are Linux's")
 @pytest.mark.parametrize(("io", "rank"), [("low", (2, 7)), ("idle", (3, 0))])
 def test_what_workers_read_and_write_ranks_as_asked(make: MakeExecutor, io: str, rank: tuple[int, int]) -> None:

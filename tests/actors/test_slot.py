@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -9,6 +10,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from tasktrail.actors.machine import ControlGroup, ControlGroups
 from tasktrail.actors.workers import usage
 from tasktrail.actors.workers.reactor import Reactor
 from tasktrail.actors.workers.slot import Given, Slot, SlotRules
@@ -24,7 +26,7 @@ from tasktrail.events.reports import (
     WorkerGone,
 )
 from tasktrail.events.task_events import Checkpoint, Estimated, ReadInput
-from tasktrail.handlers.process.channel import AttemptUsed, GarbageFrame, Kept, Retiring, Setup
+from tasktrail.handlers.process.channel import AttemptBounded, AttemptUsed, GarbageFrame, Kept, Retiring, Setup
 from tasktrail.handlers.process.report_limits import (
     BASIS_LIMIT,
     CHECKPOINT_LIMIT,
@@ -162,6 +164,26 @@ def test_no_worker_says_that_it_was_interrupted() -> None:
     for frame in (ended, Retiring(ended, "worn")):
         with pytest.raises(GarbageFrame):
             slot._on_frame(frame)
+
+
+@pytest.mark.parametrize(("kills", "why"), [(4, ""), (5, ", because memory had run out")])
+def test_the_end_of_a_worker_says_whether_the_kernel_killed_for_memory_meanwhile(
+    kills: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("oom_kill 3\n")
+    monkeypatch.setattr(
+        "tasktrail.actors.workers.slot.find_groups", lambda: ControlGroups(memory=ControlGroup(2, (tmp_path,)))
+    )
+    slot, hub = running()
+    events.write_text("oom_kill 4\n")
+    slot._on_frame(AttemptBounded(1, 1, 0.0, 0.0, 0.0, 0, ""))
+    events.write_text(f"oom_kill {kills}\n")
+
+    slot._on_exit(Exit(code=-9))
+
+    (end,) = (report for report in hub.told if isinstance(report, AttemptEnded))
+    assert end.error == f"The worker was killed by signal 9 (SIGKILL){why}."
 
 
 # --- what an attempt says is held to the limits, whatever its own process lets through ---

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from scripted_witness import ScriptedWitness
 
 from tasktrail.actors.executor import Capabilities
-from tasktrail.actors.machine import MachineLimits
+from tasktrail.actors.machine import ControlGroup, ControlGroups, MachineLimits
 from tasktrail.actors.secret import Secret
 from tasktrail.config.settings import Config, Smtp
 from tasktrail.doctor.facts import Facts, Folder, Lack, Validity, WitnessSeen, collect_facts
@@ -327,6 +327,21 @@ def test_a_standby_that_waits_for_its_turn_is_well(tmp_path: Path) -> None:
     assert "service" not in diagnoses
     assert f"A standby (pid {os.getpid()}) waits on {tmp_path}" in said.message
     assert "service that has the log" in said.advice
+
+
+def test_the_limits_of_a_running_service_count_and_not_those_of_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text("1048576")
+    of_service = ControlGroups(memory=ControlGroup(2, (tmp_path,)))
+    groups = {None: ControlGroups(), os.getpid(): of_service}
+    monkeypatch.setattr("tasktrail.doctor.facts.find_groups", lambda process: groups[process])
+
+    with DataLock(tmp_path / "lock"):
+        diagnoses = by_name(examine(tmp_path, Config()))
+
+    assert diagnoses["machine"].message.endswith("and 1.0 MiB of memory")
+    assert "allows" not in by_name(examine(tmp_path, Config()))["machine"].message
 
 
 def test_a_data_folder_at_work_is_examined_without_disturbing_it(tmp_path: Path) -> None:

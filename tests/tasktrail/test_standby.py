@@ -371,6 +371,19 @@ def test_a_service_takes_over_where_the_keys_came_after_a_snapshot(tmp_path: Pat
 
 
 @needs_postgresql
+def test_a_standby_that_runs_folds_anew_once_its_keys_come(tmp_path: Path) -> None:
+    with of_two_users(tmp_path) as (_log, paths):
+        keys, kept = paths.data / "keys.db", tmp_path / "kept"
+        keys.rename(kept)
+        with closing(Standby(paths, Config(snapshot_every=0))) as standby:
+            standby.start()
+            wait_for(lambda: has_folded(paths, 3))
+            assert not holds(paths.data, 2)
+            kept.rename(keys)
+            wait_for(lambda: holds(paths.data, 2))
+
+
+@needs_postgresql
 def test_a_standby_of_an_older_version_says_once_that_it_cannot_take_over(tmp_path: Path) -> None:
     newer = ServiceStarted(version="9.0", epoch=1, pid=1, host="here", forms={"queue_drained.9": {"at": "str"}})
     with of_two_users(tmp_path) as (log, paths), capture_logs() as lines, closing(Standby(paths, Config())) as standby:
