@@ -301,6 +301,7 @@ class Slot:
         self._current = given
         self._cores = given.run.cores
         self._begun_at = time.monotonic()
+        self._killed_before = self._groups.killed()
         self._unsaved = 0
         self._probed = given.run.probed
         self._stop_wanted = False
@@ -432,7 +433,6 @@ class Slot:
         """Watch what the attempt uses. One timer serves all attempts, however short they are."""
         assert self._process is not None
         self._watch = UsageWatch(self._process.reaper, bounded)
-        self._killed_before = self._groups.killed()
         if not self._looking:
             self._looking = True
             self._hub.reactor.at(usage.INTERVAL, self._look)

@@ -26,7 +26,7 @@ from tasktrail.events.reports import (
     WorkerGone,
 )
 from tasktrail.events.task_events import Checkpoint, Estimated, ReadInput
-from tasktrail.handlers.process.channel import AttemptBounded, AttemptUsed, GarbageFrame, Kept, Retiring, Setup
+from tasktrail.handlers.process.channel import AttemptUsed, GarbageFrame, Kept, Retiring, Setup
 from tasktrail.handlers.process.report_limits import (
     BASIS_LIMIT,
     CHECKPOINT_LIMIT,
@@ -177,12 +177,13 @@ def test_the_end_of_a_worker_says_whether_the_kernel_killed_for_memory_meanwhile
     )
     slot, hub = running()
     events.write_text("oom_kill 4\n")
-    slot._on_frame(AttemptBounded(1, 1, 0.0, 0.0, 0.0, 0, ""))
+    slot._on_frame(AttemptEnded(1, 1, "completed"))
+    slot.give(Run(2, 1, "echo", "", "", {}, None, "/nowhere"), b"")
     events.write_text(f"oom_kill {kills}\n")
 
     slot._on_exit(Exit(code=-9))
 
-    (end,) = (report for report in hub.told if isinstance(report, AttemptEnded))
+    end = next(report for report in hub.told if isinstance(report, AttemptEnded) and report.task_id == 2)
     assert end.error == f"The worker was killed by signal 9 (SIGKILL){why}."
 
 
