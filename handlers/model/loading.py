@@ -33,6 +33,9 @@ _TURNS = {
 _TEXTS = (".stl", ".obj", ".ply", ".off")
 _DECIMAL_COMMAS = re.compile(rb"\d,\d+[ \t]+-?\d+,\d")
 _HEAD = 1 << 16
+_FACES_AT_ONCE = 100_000
+_NO_AREA = 1e-12
+"""Of a model of radius 1: a line whose coordinates are rounded has as much."""
 
 
 class Submesh(NamedTuple):
@@ -244,9 +247,21 @@ def _upright(model: Model, axis: str) -> Model:
     centre, radius = low / 2 + high / 2, float(np.hypot.reduce(high / 2 - low / 2))
     if not np.isfinite(radius) or radius <= 0:
         raise Unusable("the model has no size, or one too large to compute with")
-    placed = (((model.vertices - centre) / radius) @ _TURNS[axis].T).astype(np.float32)
+    turned = ((model.vertices - centre) / radius) @ _TURNS[axis].T
+    if not _has_area(turned, model.faces):
+        raise Unusable("the model has only faces without an area, which show nothing")
+    placed = turned.astype(np.float32)
     placed[~used] = 0
     return model._replace(vertices=placed, bounds=[low.tolist(), high.tolist()])
+
+
+def _has_area(vertices: Any, faces: Any) -> bool:
+    """Whether some face is more than a line; nearly always one of the first is."""
+    for first in range(0, len(faces), _FACES_AT_ONCE):
+        one, two, three = (vertices[faces[first : first + _FACES_AT_ONCE, corner]] for corner in range(3))
+        if np.abs(np.cross(two - one, three - one)).max() > _NO_AREA:
+            return True
+    return False
 
 
 # --- Text formats: reduced to plain text before trimesh reads them ---

@@ -414,3 +414,11 @@ def test_the_probe_refuses_without_reading_the_model(tmp_path: Path, prepare: Ca
 def test_a_missing_input_is_an_error_that_may_pass(prepare: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run_handler(model_preview, prepare(tmp_path / "nowhere.stl"))
+
+
+@pytest.mark.parametrize("last", ["v 2 0 0\nf 1 2 3\n", "f 1 2 2\n", "v 0.3 0.1 0.7\nv 0.6 0.2 1.4\nf 1 3 4\n"])
+def test_a_model_of_lines_is_refused(last: str, refused: Callable[[Path], str], tmp_path: Path) -> None:
+    """Some programs write a line as a face. The picture was empty."""
+    path = tmp_path / "a.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\n" + last)
+    assert "without an area" in refused(path)
