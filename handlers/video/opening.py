@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.container.streams import StreamContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -147,16 +148,39 @@ def moving_pictures(container: InputContainer) -> list[VideoStream]:
 
 
 def of_shown_program(container: InputContainer, tracks: Sequence[_Stream]) -> list[_Stream]:
-    """The tracks that belong to the shown picture: a transport stream may carry several programs.
+    """The tracks that may belong to the shown picture: a transport stream may carry several programs.
 
-    FFmpeg tells only which picture goes best with a track.
+    Programs may share tracks, and a track may be in none. A track is left out only if FFmpeg finds it in another
+    program, and not in the shown one.
     """
-    moving = moving_pictures(container)
-    if len(moving) <= 1:
+    moving, streams = moving_pictures(container), container.streams
+    if not moving:
         return list(tracks)
-    best = container.streams.best
-    shown = (moving[0], best("video", moving[0]))
-    return [track for track in tracks if best("video", track) in shown]
+    shown = moving[0]
+    return [
+        track
+        for track in tracks
+        if _goes_with(streams, shown, track)
+        or _goes_with(streams, track, shown)
+        or not _goes_with(streams, track, track)  # FFmpeg finds no sound before it knows its rate
+    ]
+
+
+def _goes_with(streams: StreamContainer, track: Stream, other: Stream) -> bool:
+    """Whether `track` is in the first program that `other` is in, or `other` is in none.
+
+    FFmpeg tells only the best track of a kind. It prefers the default one to those for the impaired, so the tracks are
+    marked as such while it is asked.
+    """
+    kind: Any = track.type
+    marks = {stream: stream.disposition for stream in streams if stream.type == kind}
+    for stream in marks:
+        stream.disposition = Disposition.default if stream is track else Disposition.hearing_impaired
+    try:
+        return streams.best(kind, other) is track
+    finally:
+        for stream, mark in marks.items():
+            stream.disposition = mark
 
 
 def picture_stream(container: InputContainer, name: str, threads: int = 0) -> VideoStream:

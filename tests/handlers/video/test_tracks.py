@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import zip_longest
 from operator import itemgetter
@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 from av.packet import Packet
+from av.stream import Disposition
 from conversions import at_checkpoint, digest, saved_by
 from full_films import LINES, RATE, Beside, Tone, make, picture_packets, timed
 from sounds import without_last_length
@@ -162,8 +163,8 @@ def test_uncompressed_sound_stays_as_it_is_where_the_container_holds_it(
     assert abs(after - before) < 0.003
 
 
-def section(table: int, number: int, body: bytes) -> bytes:
-    """Return a table of a transport stream, with its checksum (CRC-32/MPEG-2), as one packet of PID 0."""
+def section(table: int, number: int, body: bytes, pid: int = 0) -> bytes:
+    """Return a table of a transport stream, with its checksum (CRC-32/MPEG-2), as one packet of this PID."""
     content = (
         bytes([table]) + (0xB000 | len(body) + 9).to_bytes(2, "big") + number.to_bytes(2, "big") + b"\xc1\0\0" + body
     )
@@ -172,7 +173,8 @@ def section(table: int, number: int, body: bytes) -> bytes:
         rest ^= byte << 24
         for _ in range(8):
             rest = (rest << 1 ^ (0x04C11DB7 if rest & 0x80000000 else 0)) & 0xFFFFFFFF
-    return (b"\x47\x40\x00\x10\0" + content + rest.to_bytes(4, "big")).ljust(188, b"\xff")
+    head = b"\x47" + (0x4000 | pid).to_bytes(2, "big") + b"\x10\0"
+    return (head + content + rest.to_bytes(4, "big")).ljust(188, b"\xff")
 
 
 def broadcast(path: Path, sources: Iterable[Path]) -> Path:
@@ -222,6 +224,76 @@ def test_of_several_programs_the_tracks_of_the_shown_picture_are_kept(
     outcome = convert(context)
     assert isinstance(outcome, Finished), outcome
     assert loudest(context.output_file)[0] == 880
+
+
+def announced(path: Path, source: Path, carried: Sequence[int], programs: Sequence[Sequence[int]]) -> Path:
+    """Write these tracks of a transport stream, and announce the programs of tracks, the last one first."""
+    with av.open(str(source)) as read:
+        kinds = {stream.id: b"\x1b" if stream.type == "video" else b"\x0f" for stream in read.streams}
+    ids = [*kinds]
+    listed, tables = b"", b""
+    for number, tracks in enumerate(programs, 1):
+        places = [(0xE000 | ids[track]).to_bytes(2, "big") for track in tracks]
+        entries = [kinds[ids[track]] + place + b"\xf0\0" for track, place in zip(tracks, places, strict=True)]
+        tables = section(2, number, places[0] + b"\xf0\0" + b"".join(entries), 0x20 + number) + tables
+        listed += number.to_bytes(2, "big") + (0xE020 + number).to_bytes(2, "big")
+    whole, wanted = source.read_bytes(), [ids[track] for track in carried]
+    cells = [whole[place : place + 188] for place in range(0, len(whole), 188)]
+    kept = [cell for cell in cells if int.from_bytes(cell[1:3], "big") & 0x1FFF in wanted]
+    path.write_bytes(section(0, 1, listed) * bool(programs) + tables + b"".join(kept))
+    return path
+
+
+@pytest.fixture(scope="module")
+def two_films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transport stream of two pictures (tracks 0 and 2), with the sounds 440 (1) and 880 (3)."""
+    folder = tmp_path_factory.mktemp("two")
+    return broadcast(folder / "in.ts", [make(folder / f"{hertz}.ts", [Tone(hertz)]) for hertz in (440, 880)])
+
+
+@pytest.mark.parametrize(
+    ("carried", "programs", "kept"),
+    [
+        pytest.param([0, 1, 2, 3], [[2, 3], [0, 1]], [440], id="two films"),
+        pytest.param([0, 1, 2], [[2, 1], [0, 1]], [440], id="shared sound"),
+        pytest.param([0, 1, 2, 3], [[2, 3], [0, 1, 3]], [440, 880], id="shared second sound"),
+        pytest.param([0, 1, 2, 3], [[2, 1, 3], [0, 3, 1]], [880, 440], id="both sounds shared"),
+        pytest.param([0, 1, 2, 3], [[0, 1], [0, 2, 3]], [880, 440], id="shared picture"),
+        pytest.param([0, 1, 3], [[3], [0, 1]], [440], id="radio"),
+        pytest.param([0, 1, 3], [[3], [0, 1, 3]], [440, 880], id="sound that is also radio"),
+        pytest.param([0, 1, 2, 3], [[2], [0, 1]], [440, 880], id="sound of no program"),
+        pytest.param([0, 1, 3], [], [440, 880], id="no programs"),
+    ],
+)
+def test_sound_is_dropped_only_if_it_is_not_of_the_program_that_is_shown(
+    *,
+    carried: list[int],
+    programs: list[list[int]],
+    kept: list[int],
+    two_films: Path,
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    source = announced(tmp_path / "in.ts", two_films, carried, programs)
+    context = prepare(source, "out.mkv", video_codec="copy")
+    outcome = convert(context)
+    assert isinstance(outcome, Finished), outcome
+    assert [loudest(context.output_file, number)[0] for number in range(outcome.result["audio_tracks"])] == kept
+    sounds = len({1, 3} & {*carried})
+    assert ("1 sound track dropped: of another program in the file" in outcome.result["notes"]) == (len(kept) < sounds)
+    with av.open(str(context.output_file)) as container:
+        assert not any(stream.disposition & Disposition.hearing_impaired for stream in container.streams)
+
+
+def test_a_shared_sound_without_data_is_not_called_of_another_program(
+    two_films: Path, prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """FFmpeg does not count it among the tracks of a program. It might have data later on."""
+    source = announced(tmp_path / "in.ts", two_films, [0, 2], [[2, 1], [0, 1]])
+    outcome = convert(prepare(source, "out.mkv", video_codec="copy"))
+    assert isinstance(outcome, Finished), outcome
+    assert "sound dropped: none of it can be decoded" in outcome.result["notes"]
 
 
 @pytest.mark.parametrize(
