@@ -96,7 +96,7 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_groups(proc: Path = Path("/proc"), process: int | None = None) -> ControlGroups:
-    """The groups of a process of this machine, or of this one, as its folder in `proc` describes them."""
+    """The groups of this process, or of the one with that number, as its folder in `proc` describes them."""
     own = proc / ("self" if process is None else str(process))
     try:
         memberships = (own / "cgroup").read_text().splitlines()

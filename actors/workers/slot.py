@@ -206,7 +206,7 @@ class Slot:
         """The number up to which runs were asked back; 0 if no answer is awaited."""
         self._begun_at = 0.0
         self._cpu_known = 0.0
-        self._killed_before = self._groups.killed()
+        self._killed_before = 0
         """Processes that the kernel had killed for lack of memory when the attempt began."""
         self._born = time.monotonic()
 

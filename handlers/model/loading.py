@@ -35,7 +35,7 @@ _DECIMAL_COMMAS = re.compile(rb"\d,\d+[ \t]+-?\d+,\d")
 _HEAD = 1 << 16
 _FACES_AT_ONCE = 100_000
 _NO_AREA = 1e-12
-"""Of a model of radius 1: a line whose coordinates are rounded has as much."""
+"""The area, in a model of radius 1, up to which a face is a line: its coordinates are rounded."""
 
 
 class Submesh(NamedTuple):

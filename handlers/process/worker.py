@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 TRIM_ABOVE = 48 * 1024 * 1024
 """Peak bytes above which free memory is given back; small attempts are not slowed down for it."""
 KILLED_SOONER = 300
-"""Added to our `oom_score_adj`: as if we took 300 thousandths more of the memory that there is."""
+"""Added to our `oom_score_adj`, in thousandths: the kernel compares as if we took so much more of all memory."""
 FIRST = 1
 """Process id of the reaper's fork that is the first process of a namespace."""
 FORKED = 70
@@ -110,9 +110,9 @@ def _lower_priority(setup: Setup) -> None:
 
 
 def _offer_to_be_killed() -> None:
-    """Have the kernel kill us before the service when memory runs out, since that would end all attempts.
+    """Have the kernel kill us before the service when memory runs out: without the service all attempts end.
 
-    It kills the largest process, which may be the service. What the worker starts inherits this.
+    The kernel kills the largest process, which may be the service. What the worker starts inherits this.
     """
     with contextlib.suppress(OSError, ValueError):  # not Linux, or no `/proc` here
         own = Path("/proc/self/oom_score_adj")

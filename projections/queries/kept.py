@@ -41,12 +41,16 @@ class KeptNumbers:
         """The number of tasks in each status that match a field and the filtered types."""
         return self._sum(self._shares_of(field), self._kinds())
 
-    def groups(self, field: str, statuses: Iterable[str]) -> list[tuple[int, int]]:
-        """For each value of a field: the number of tasks, and of those in the statuses and of the filtered types."""
-        groups = []
-        for share in self._shares_of(field):
+    def groups(self, field: str, statuses: Iterable[str]) -> dict[object, tuple[int, int]]:
+        """Value of a field → number of its tasks, and how many of these are in the statuses and of the filtered types.
+
+        Values without such tasks are left out.
+        """
+        groups: dict[object, tuple[int, int]] = {}
+        for value, share in zip(values_in(self._filters, field), self._shares_of(field), strict=True):
             standing = self._sum([share], self._kinds())
-            groups.append((sum(share.values()), sum(standing[status] for status in statuses)))
+            if found := sum(standing[status] for status in statuses):
+                groups[value] = (sum(share.values()), found)
         return groups
 
     def field_with_fewest(self) -> str:

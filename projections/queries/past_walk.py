@@ -200,7 +200,7 @@ class PastWalk:
         if column_of(self._filters) in {"priority", "queue_key"}:
             first, last_id = self._ends
             passed *= max(0, last_id + 1 - first) / max(1, self._top)
-        if column_of(self._filters) == "updated_at":
+        elif column_of(self._filters) == "updated_at":
             if field := self._walked_by_moves(down=self._filters.sort.startswith("-")):
                 passed = self.kept.size(field) or 0
                 covered.add(field)
@@ -500,7 +500,7 @@ class PastWalk:
         """
         field = self.kept.field_with_fewest()
         statuses = self._statuses or STATUSES
-        groups = [(size, found) for size, found in self.kept.groups(field, statuses) if found]
+        groups = self.kept.groups(field, statuses).values() if field else ()
         waiting = WAITING.intersection(statuses)
         stale = 0
         if waiting and (not down or len(waiting) == len(statuses)):
@@ -518,8 +518,7 @@ class PastWalk:
         way = "DESC" if down else "ASC"
         kinds = {self._kinds.get(str(name), -1) for name in self._wanted["type"]} or set(self._kinds.values())
         first, last = self._between(part, down=down)
-        groups = self.kept.groups(field, statuses)
-        values = [value for value, (_size, found) in zip(self._wanted[field], groups, strict=True) if found]
+        values = list(self.kept.groups(field, statuses))
         positions = read_moves(self._conn, field, values, first, last, kinds=kinds, statuses=statuses, down=down)
         while some := list(islice(positions, _MOVES_AT_ONCE)):
             yield from self._last_changes(

@@ -225,7 +225,7 @@ def _story(page: Page, stories: "Stories", task: Task) -> tuple[Story, Recorded 
 
     if not page.past and task.input_file != ERASED:
         return stories.up_to(task.id, task.version, read)
-    fold = StoryFold()  # the one that is kept of an erased task still has what was erased
+    fold = StoryFold()  # a story that was kept from before an erasure has what was erased
     skim(fold, read, task.version)
     return fold.story(), fold.last
 
