@@ -80,6 +80,8 @@ def refused_by_make(folder: Path, *settings: str, env: dict[str, str] | None = N
         shutil.copy(ROOT / name, folder)
     locked = not folder.stat().st_mode & stat.S_IWUSR
     nobody = 65534 if locked and os.geteuid() == 0 else None  # root may write anywhere
+    # `make test VENV=…` would hand its settings on, and the name `make[1]`.
+    without_outer_make = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(
         ["make", "setup", *settings],
         cwd=folder,
@@ -88,7 +90,7 @@ def refused_by_make(folder: Path, *settings: str, env: dict[str, str] | None = N
         check=False,
         user=nobody,
         group=nobody,
-        env={**os.environ, **(env or {})},
+        env={**without_outer_make, **(env or {})},
     )
     assert done.returncode != 0
     return done.stderr
