@@ -24,6 +24,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it also ends processes that started a session of their own or became daemons."""
     finds_orphans: bool
     """Whether it still finds descendants after the process that keeps them was killed."""
+    measures_memory: bool = False
+    """Whether `memory` is that of now. An attempt that it leaves out then has no process yet."""
 
 
 class Executor(Protocol):

@@ -26,10 +26,11 @@ class ResourceMonitor(Actor):
     Args:
         machine: takes the samples.
         report: gets each sample; called in this actor's thread.
-        is_busy: whether anything runs that has to be watched closely.
+        is_busy: whether anything happens that has to be watched closely.
         period: seconds between samples while something runs.
         idle_period: seconds between samples otherwise.
         temp_used: measures the temp space of the tasks that run.
+        memory_used: measures the memory of the attempts that run; None if it cannot.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ResourceMonitor(Actor):
         period: float = 1.0,
         idle_period: float = 5.0,
         temp_used: Callable[[], dict[int, int]] = dict,
+        memory_used: Callable[[], dict[tuple[int, int], int] | None] = lambda: None,
     ) -> None:
         super().__init__()
         self._machine = machine
@@ -49,6 +51,9 @@ class ResourceMonitor(Actor):
         self._period = period
         self._idle_period = idle_period
         self._temp_used = temp_used
+        self._memory_used = memory_used
+        self._seen_running = False
+        """Whether attempts ran at the last sample: they may record nothing, and others wait for what they free."""
         self._closed = threading.Event()
         self._beat = threading.Thread(target=self._keep_beat, name="resource-beat", daemon=True)
 
@@ -65,7 +70,9 @@ class ResourceMonitor(Actor):
     def receive(self, message: Any) -> None:
         """Sample and report."""
         if isinstance(message, SampleNow):
-            self._report(Sampled(self._machine.sample(), self._temp_used(), self._machine.nodes()))
+            temp, memory = self._temp_used(), self._memory_used()  # before the sample, which shows at least as much
+            self._seen_running = bool(temp or memory)
+            self._report(Sampled(self._machine.sample(), temp, memory, self._machine.nodes()))
 
     def _keep_beat(self) -> None:
         while not self._closed.wait(self.pause()):
@@ -74,4 +81,4 @@ class ResourceMonitor(Actor):
 
     def pause(self) -> float:
         """Seconds until the next sample."""
-        return self._period if self._is_busy() else self._idle_period
+        return self._period if self._is_busy() or self._seen_running else self._idle_period

@@ -41,6 +41,8 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     """For an attempt that has ended: the estimate of its probe."""
     never_fits: str = ""
     """Why that estimate can never fit; empty if it can."""
+    memory_next: int = 0
+    """For an attempt that has ended: bytes to reserve for the next one if this one died because it had too few."""
     temp_peak: int = 0
     """For an attempt that has ended: the most temp space that samples saw it use, in bytes."""
 

@@ -52,6 +52,7 @@ from .task_events import (
     Completed,
     Created,
     DependencyPolicy,
+    Estimated,
     Failed,
     FailureOutcome,
     Progressed,
@@ -308,6 +309,11 @@ def _after_interruption(failure: Failed) -> tuple[Event, ...]:
     return (replace(failure, final=False), Retried(cause="recovery"))
 
 
+_KILLED = -9
+"""The exit code of a process that was killed with SIGKILL."""
+_MUCH_MORE = 1.5
+
+
 def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) -> tuple[Event, ...]:
     """After a worker died by itself: retry whatever `max_retries` says, until too many crashes make the task poison.
 
@@ -323,8 +329,20 @@ def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) ->
     due_at = retry_due(context.now, crash_delay(crashes))
     return (
         replace(failure, rule=rule.name if rule else "crash", final=False),
-        Retried(cause="crash", due_at=due_at),
+        Retried(cause="crash", due_at=due_at, estimate=_after_a_kill(state, failure, context)),
     )
+
+
+def _after_a_kill(state: TaskState, failure: Failed, context: DecisionContext) -> Estimated | None:
+    """What to reserve after a kill of an attempt that had more in memory than expected; None: the same as before.
+
+    The kernel kills like this when memory runs out. With the same reservation, the same would start together again.
+    Crashes are then counted anew, so it has to be much more each time.
+    """
+    expected = failure.estimate or state.estimate or state.needed
+    too_little = failure.exit_code == _KILLED and failure.memory_used > expected.memory
+    much_more = context.memory_next >= _MUCH_MORE * expected.memory
+    return replace(expected, memory=context.memory_next) if too_little and much_more else None
 
 
 def _after_failure(

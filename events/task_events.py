@@ -257,7 +257,7 @@ class Retried(_Event, frozen=True, kw_only=True):
     forced: bool = False
     """A retry by hand that was beyond `max_retries`."""
     estimate: Estimated | None = None
-    """With cause `estimate`: what is reserved for the next attempt."""
+    """What is reserved from now on, if not the same: after a probe, or a kill of an attempt that had too little."""
 
 
 class Cancelled(_Event, frozen=True, kw_only=True):

@@ -580,6 +580,7 @@ class System:
             report=self.scheduler.tell,
             is_busy=lambda: self._on_cluster or self._log_has_grown(),  # nothing starts on a node without a sample
             temp_used=self._temp_used,
+            memory_used=self._memory_used,
         )
 
     def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
@@ -720,6 +721,10 @@ class System:
 
     def _snapshot(self, kind: str) -> Path | None:
         return self.paths.snapshots / kind if self.config.snapshot_every else None
+
+    def _memory_used(self) -> dict[tuple[int, int], int] | None:
+        measures = self._handover is not None and self._handover.executor.capabilities.measures_memory
+        return self.memory_of_attempts() if measures else None
 
     def _temp_used(self) -> dict[int, int]:
         """Map each running task to the bytes of temp space that it takes; negative if they cannot be counted.

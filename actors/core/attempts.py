@@ -41,8 +41,8 @@ from ...events.system_events import WorkerExited
 from . import commands
 from .dependencies import ended
 from .node_changes import nodes_seen
-from .resources import why_it_never_fits
-from .state import AttemptId, Reconciliation, Running
+from .resources import memory_after_a_kill, why_it_never_fits
+from .state import AttemptId, Reconciliation, Running, SchedulerState
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 RECORD_PROGRESS_EVERY = timedelta(seconds=0.45)
@@ -198,8 +198,15 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
         draining=state.draining or running.sought,  # the last service had stopped it, and could not record that
         probed=probed,
         never_fits=never_fits,
+        memory_next=_memory_next(state, report, running),
         temp_peak=running.temp_peak,
     )
+
+
+def _memory_next(state: SchedulerState, report: AttemptEnded, running: Running) -> int:
+    node = state.nodes.by_name.get(running.node) if state.nodes.many else None
+    sample = state.sample if node is None else node.sample
+    return memory_after_a_kill(report.memory_used, state.limits, sample, state.memory_of_attempts)
 
 
 def ask_for_held(work: UnitOfWork) -> None:

@@ -176,8 +176,8 @@ def _deciding_state(state: SchedulerState) -> tuple[object, ...]:
         state.sample,
         reserved.memory,
         reserved.temp,
-        reserved.unseen_memory,
-        reserved.unseen_temp,
+        reserved.unused_memory,
+        reserved.unused_temp,
         reserved.gone_memory,
         reserved.gone_temp,
         state.nodes.changes,
@@ -421,11 +421,11 @@ def in_use_without(state: SchedulerState, task: TaskState) -> InUse:
     if nodes.many:
         nodes = nodes.copy()
     if own is not None:
-        reserved.give_back(own.reserved_for, seen=own.seen)
+        reserved.give_back(own.reserved_for, own.used)
         running_counts.give_back(own.reserved_for)
         workers.give_back(own.offer, short=own.short)
         if nodes.many:
-            nodes.give_back(Spot(own.node, own.offer), own.reserved_for, short=own.short, seen=own.seen)
+            nodes.give_back(Spot(own.node, own.offer), own.reserved_for, own.used, short=own.short)
             nodes.count_into(workers)
     return InUse(workers, state.limits.max_concurrent, reserved, running_counts, nodes)
 
@@ -544,9 +544,9 @@ class _DryRun:
         )
         self._sample = replace(
             sample,
-            memory_available=max(sample.memory_available, reserved.unseen_memory + memory),
+            memory_available=max(sample.memory_available, reserved.unused_memory + memory),
             memory_total=max(sample.memory_total, memory),
-            temp_free=max(sample.temp_free, reserved.unseen_temp + temp),
+            temp_free=max(sample.temp_free, reserved.unused_temp + temp),
             temp_total=max(sample.temp_total, temp),
             disk_low=False,
         )

@@ -24,7 +24,7 @@ from .erasure import Unreadable, unreadable
 from .limits import Limits
 from .messages import Boot, Sampled
 from .node_changes import note_nodes
-from .resources import temp_quota
+from .resources import Used, temp_quota
 from .state import Running, SchedulerState
 from .timeouts import tick
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -107,7 +107,7 @@ def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
     state.look_at_windows()
     for entry in running.values():
         state.hold(entry)
-        entry.seen = False
+        entry.used = Used()
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             work.stop(entry)
@@ -163,7 +163,7 @@ def sampled(work: UnitOfWork, message: Sampled) -> None:
     """Take a sample of the machine or of the nodes."""
     for task_id, used in message.temp_used.items():
         _watch_temp(work, task_id, used)
-    work.state.look_at(message.sample, message.nodes, work.now)
+    work.state.look_at(message.sample, message.nodes, message.memory_used, message.temp_used, work.now)
 
 
 def _watch_temp(work: UnitOfWork, task_id: int, used: int) -> None:

@@ -135,6 +135,11 @@ class Sampled(msgspec.Struct, frozen=True):
     sample: MachineSample
     temp_used: dict[int, int] = {}
     """Running task → bytes of its temp files and its unpublished output; negative if they cannot be counted."""
+    memory_used: dict[tuple[int, int], int] | None = None
+    """Task and number of each running attempt → bytes of memory; one that is left out has no process yet.
+
+    None: it cannot be measured.
+    """
     nodes: dict[str, NodeSample] = {}
     """Sampled node → its sample, if attempts run on several nodes. Then `sample` says nothing of memory and CPU."""
 

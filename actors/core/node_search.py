@@ -182,7 +182,7 @@ def _highest(ceilings: Iterable[Ceiling]) -> list[Ceiling]:
 def _preference(node: Node, task: TaskState) -> tuple[bool, bool, int, int]:
     """The rank of a node for the task; lower is better."""
     elsewhere = task.resume_from is None or task.node != node.name
-    free = node.sample.memory_available - node.reserved.unseen_memory
+    free = node.sample.memory_available - node.reserved.unused_memory
     return elsewhere, node.seen.gpus > 0, node.sample.memory_total.bit_length(), -free
 
 
@@ -209,9 +209,9 @@ def lift_for(nodes: Nodes, task: TaskState, limits: Limits, *, short: bool, room
     node.sample = replace(
         sample,
         cpu_percent=min(sample.cpu_percent, limits.max_cpu),
-        memory_available=max(sample.memory_available, reserved.unseen_memory + task.memory_needed),
+        memory_available=max(sample.memory_available, reserved.unused_memory + task.memory_needed),
         memory_total=max(sample.memory_total, reserved.memory + task.memory_needed),
-        temp_free=max(sample.temp_free, reserved.unseen_temp + task.temp_needed),
+        temp_free=max(sample.temp_free, reserved.unused_temp + task.temp_needed),
         temp_total=max(sample.temp_total, reserved.temp + task.temp_needed),
         disk_low=False,
     )

@@ -17,7 +17,7 @@ from ...events import TaskState
 from ...events.reports import NodeSeen, node_names
 from ...events.system_events import LOCAL
 from .limits import UNLIMITED, Limits, requirement
-from .resources import Ceiling, MachineSample, Reserved, Shortage, ceiling_of, most_of, shortages
+from .resources import Ceiling, MachineSample, Reserved, Shortage, Used, ceiling_of, most_of, shortages
 from .routing import Offer, Workers, offering
 
 NODE_LABEL = "node"
@@ -143,8 +143,8 @@ class Node(msgspec.Struct):
     def bytes_left(self) -> Ceiling:
         """The bytes that are free and not reserved."""
         sample, reserved = self.sample, self.reserved
-        memory = min(sample.memory_available - reserved.unseen_memory, sample.memory_total - reserved.memory)
-        temp = min(sample.temp_free - reserved.unseen_temp, sample.temp_total - reserved.temp)
+        memory = min(sample.memory_available - reserved.unused_memory, sample.memory_total - reserved.memory)
+        temp = min(sample.temp_free - reserved.unused_temp, sample.temp_total - reserved.temp)
         return Ceiling(memory, temp)
 
     def take_samples_of(self, other: "Node") -> None:
@@ -280,17 +280,15 @@ class Nodes:
         node = self.by_name.get(name)
         return node is not None and node.sampled_at is not None and node.sampled_at > since
 
-    def count_anew(self, running: Iterable[tuple[str, TaskState, bool]]) -> None:
-        """Compute what is reserved. `running`: each attempt's node and task, and whether the sample includes it."""
+    def count_anew(self, running: Iterable[tuple[str, TaskState, Used]]) -> None:
+        """Compute what is reserved. `running`: each attempt's node and task, and its use by the last sample."""
         before = {name: node.reserved for name, node in self.by_name.items()}
         for node in self.by_name.values():
             node.reserved = Reserved()
-        for name, task, seen in running:
+        for name, task, used in running:
             reserved = self._of(name).reserved
             reserved.take(task)
-            if seen:
-                reserved.unseen_memory -= task.memory_needed
-                reserved.unseen_temp -= task.temp_needed
+            reserved.show(used)
         for node in self.by_name.values():
             node.count_over()
             left, ceiling = node.left(), node.ceiling()
@@ -318,12 +316,12 @@ class Nodes:
         node.reserved.take(task)
         self._to_count.add(spot.node)
 
-    def give_back(self, spot: Spot, task: TaskState, *, short: bool, seen: bool) -> None:
+    def give_back(self, spot: Spot, task: TaskState, used: Used, *, short: bool) -> None:
         """Free the worker and the resources of an attempt that is over."""
         self.changes += 1
         node = self._of(spot.node)
         node.workers.give_back(spot.offer, short=short)
-        node.reserved.give_back(task, seen=seen)
+        node.reserved.give_back(task, used)
         self._to_count.add(spot.node)
         if not node.present:
             self._forget_gone()

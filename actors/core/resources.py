@@ -39,13 +39,33 @@ class MachineSample(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, disk_low=self.temp_free < mark)
 
 
-class Reserved(msgspec.Struct):
-    """What is reserved for running tasks, and which starts and ends the last sample does not include."""
+class Used(NamedTuple):
+    """How many of the bytes reserved for an attempt the last sample shows as used."""
 
     memory: int = 0
     temp: int = 0
-    unseen_memory: int = 0
-    unseen_temp: int = 0
+
+
+def used_of(task: TaskState, memory: int | None = None, temp: int | None = None) -> Used:
+    """What an attempt of the task uses of its reservation, by these bytes. None, and less than 0, count as all of it.
+
+    More than was reserved does not count: what several processes share is measured several times.
+    """
+    whole = Used(task.memory_needed, task.temp_needed)
+    return Used(
+        whole.memory if memory is None or memory < 0 else min(memory, whole.memory),
+        whole.temp if temp is None or temp < 0 else min(temp, whole.temp),
+    )
+
+
+class Reserved(msgspec.Struct):
+    """What is reserved for running tasks, and how much of it the last sample does not show as used."""
+
+    memory: int = 0
+    temp: int = 0
+    unused_memory: int = 0
+    unused_temp: int = 0
+    """Reserved, and still among what the last sample found free."""
     gone_memory: int = 0
     gone_temp: int = 0
     """Freed by tasks that have ended, while the last sample still shows it as used."""
@@ -54,23 +74,29 @@ class Reserved(msgspec.Struct):
         """Reserve the resources that a task is expected to need."""
         self.memory += task.memory_needed
         self.temp += task.temp_needed
-        self.unseen_memory += task.memory_needed
-        self.unseen_temp += task.temp_needed
+        self.unused_memory += task.memory_needed
+        self.unused_temp += task.temp_needed
 
-    def give_back(self, task: TaskState, *, seen: bool = False) -> None:
-        """Free what was reserved for a task that has ended. `seen`: a sample was taken since it started."""
+    def show(self, used: Used) -> None:
+        """Take account of the use of a running attempt by the last sample."""
+        self.unused_memory -= used.memory
+        self.unused_temp -= used.temp
+
+    def give_back(self, task: TaskState, used: Used) -> None:
+        """Free what was reserved for a task that has ended. `used`: of that, by the last sample."""
         self.memory -= task.memory_needed
         self.temp -= task.temp_needed
-        if seen:
-            self.gone_memory += task.memory_needed
-            self.gone_temp += task.temp_needed
-        else:
-            self.unseen_memory -= task.memory_needed
-            self.unseen_temp -= task.temp_needed
+        self.unused_memory -= task.memory_needed - used.memory
+        self.unused_temp -= task.temp_needed - used.temp
+        self.gone_memory += used.memory
+        self.gone_temp += used.temp
 
-    def sampled(self) -> None:
-        """Take account of a new sample: it includes the running attempts, and no ended ones."""
-        self.unseen_memory = self.unseen_temp = self.gone_memory = self.gone_temp = 0
+    def sampled(self, running: Iterable[Used]) -> None:
+        """Take account of a new sample, which shows what the running attempts use, and nothing of those that ended."""
+        self.unused_memory, self.unused_temp = self.memory, self.temp
+        self.gone_memory = self.gone_temp = 0
+        for used in running:
+            self.show(used)
 
     @property
     def more_to_come(self) -> bool:
@@ -94,14 +120,14 @@ def shortages(task: TaskState, limits: Limits, sample: MachineSample, reserved: 
     memory, temp = task.memory_needed, task.temp_needed
     if reserved.memory + memory > limits.max_memory:
         yield Shortage("memory", "max_memory", memory, limits.max_memory - reserved.memory)
-    if reserved.unseen_memory + memory > sample.memory_available:
-        yield Shortage("memory", "", memory, sample.memory_available - reserved.unseen_memory)
+    if reserved.unused_memory + memory > sample.memory_available:
+        yield Shortage("memory", "", memory, sample.memory_available - reserved.unused_memory)
     if sample.cpu_percent > limits.max_cpu:
         yield Shortage("cpu", "max_cpu", 0, 0)
     if reserved.temp + temp > limits.max_temp_size:
         yield Shortage("temp", "max_temp_size", temp, limits.max_temp_size - reserved.temp)
-    if reserved.unseen_temp + temp > sample.temp_free:
-        yield Shortage("temp", "", temp, sample.temp_free - reserved.unseen_temp)
+    if reserved.unused_temp + temp > sample.temp_free:
+        yield Shortage("temp", "", temp, sample.temp_free - reserved.unused_temp)
     if sample.disk_low:
         yield Shortage("disk_low", "", max(limits.temp_low, limits.temp_high), sample.temp_free)
 
@@ -143,6 +169,22 @@ def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: MachineSam
     return next(over, "")
 
 
+def memory_after_a_kill(used: int, limits: Limits, sample: MachineSample, of_attempts: int) -> int:
+    """Bytes to reserve for the next attempt, after one was killed because it had `used` and memory ran out.
+
+    It would have taken more, nobody knows how much. With half of the machine, no two such tasks start together. What
+    other programs use has to fit beside it, or it would wait for ever.
+
+    Args:
+        used: bytes.
+        limits: in force.
+        sample: the last one.
+        of_attempts: bytes that all attempts had in memory by that sample; 0 if unknown.
+    """
+    without_others = max(used, sample.memory_available + of_attempts)
+    return min(2 * used, without_others, sample.memory_total // 2, limits.max_memory)
+
+
 _SLACK = 64
 
 
@@ -158,9 +200,9 @@ class Ceiling(NamedTuple):
 
 
 def ceiling_of(limits: Limits, sample: MachineSample, reserved: Reserved) -> Ceiling:
-    """What other programs on the machine leave us. It is too high if running tasks use less than is reserved."""
-    memory = sample.memory_available + reserved.memory - reserved.unseen_memory + reserved.gone_memory
-    temp = sample.temp_free + reserved.temp - reserved.unseen_temp + reserved.gone_temp
+    """What other programs on the machine leave us. It is too low while running tasks use more than is reserved."""
+    memory = sample.memory_available + reserved.memory - reserved.unused_memory + reserved.gone_memory
+    temp = sample.temp_free + reserved.temp - reserved.unused_temp + reserved.gone_temp
     return Ceiling(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
 
 

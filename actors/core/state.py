@@ -70,7 +70,7 @@ from .nodes import Nodes, NodeSample, Spot
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .rates import Rates, Starts
 from .recorded_nodes import RecordedNodes
-from .resources import MachineSample, Reserved, SetAside
+from .resources import MachineSample, Reserved, SetAside, Used, used_of
 from .routing import Offer, Workers, labels_of, pick
 from .schedules import NextRuns, Schedules
 from .sources import Sources
@@ -105,8 +105,8 @@ class Running(msgspec.Struct):
     reserved_for: TaskState
     since: datetime
     """When it began. If the clock is set, all times here are moved with it."""
-    seen: bool = False
-    """Whether the machine was sampled since it started."""
+    used: Used = Used()
+    """What it uses of its reservation by the last sample; nothing if it started later."""
     stopping: bool = False
     granted_at: datetime | None = None
     """When it was allowed to publish its output."""
@@ -364,6 +364,8 @@ class SchedulerState:
         """Task types whose attempts take milliseconds: several share a worker."""
         self.sample = MachineSample()
         self.sampled_at: datetime | None = None
+        self.memory_of_attempts = 0
+        """Bytes that all attempts had in memory by the last sample; 0 if it was not measured."""
         self.reserved = Reserved()
         self.running_counts = RunningCounts()
         self.rates = Rates({})
@@ -597,27 +599,38 @@ class SchedulerState:
         """Forget which tasks were loaded or have ended since: the caller knows which of them may be dropped."""
         self._passing = set()
 
-    def look_at(self, sample: MachineSample, nodes: Mapping[str, NodeSample], now: datetime) -> None:
+    def look_at(
+        self,
+        sample: MachineSample,
+        nodes: Mapping[str, NodeSample],
+        memory_used: Mapping[tuple[int, int], int] | None,
+        temp_used: Mapping[int, int],
+        now: datetime,
+    ) -> None:
         """Take a sample of the machine or of the nodes. A sample includes what had begun on its node by then."""
         self.sample, self.sampled_at = sample.after(self.sample, self.limits), now
-        self.reserved.sampled()
+        self.memory_of_attempts = sum((memory_used or {}).values())
+        running = self.running.values()
         if not self.nodes.many:
-            for running in self.running.values():
-                running.seen = True
+            for one in running:
+                memory = None  # short ones, which share a worker, run one after another
+                if memory_used is not None and not one.short:
+                    memory = memory_used.get((one.task_id, one.attempt), 0)
+                one.used = used_of(one.reserved_for, memory, temp_used.get(one.task_id))
+            self.reserved.sampled(one.used for one in running)
             return
         self.nodes.sampled(nodes, now, self.limits)
-        for running in self.running.values():
-            running.seen = running.seen or self.nodes.was_sampled_since(running.node, running.since)
-            if not running.seen:
-                self.reserved.unseen_memory += running.reserved_for.memory_needed
-                self.reserved.unseen_temp += running.reserved_for.temp_needed
+        for one in running:
+            if self.nodes.was_sampled_since(one.node, one.since):
+                one.used = used_of(one.reserved_for)
+        self.reserved.sampled(one.used for one in running)
         self._count_nodes_anew()
         for node in self.nodes.by_name.values():
             self.reserved.gone_memory += node.reserved.gone_memory
             self.reserved.gone_temp += node.reserved.gone_temp
 
     def _count_nodes_anew(self) -> None:
-        self.nodes.count_anew((entry.node, entry.reserved_for, entry.seen) for entry in self.running.values())
+        self.nodes.count_anew((entry.node, entry.reserved_for, entry.used) for entry in self.running.values())
 
     def hold(self, running: Running) -> None:
         """Give an attempt its slot and its resources."""
@@ -639,7 +652,7 @@ class SchedulerState:
         self.workers.give_back(running.offer, short=running.short)
         if self.nodes.many:
             spot = Spot(running.node, running.offer)
-            self.nodes.give_back(spot, running.reserved_for, short=running.short, seen=running.seen)
+            self.nodes.give_back(spot, running.reserved_for, running.used, short=running.short)
             self.nodes.count_into(self.workers)
 
     def shut_by_rates(self, task: TaskState) -> None:
@@ -687,7 +700,7 @@ class SchedulerState:
         self._give_worker_back(running)
         if self.nodes.many:
             self.nodes.ended(running.node, task, running.since, self.looked_at)
-        self.reserved.give_back(task, seen=running.seen)
+        self.reserved.give_back(task, running.used)
         self.running_counts.give_back(task)
         for key in limit_keys_of(task):
             self.queue.wake(key)

@@ -139,12 +139,14 @@ class LocalExecutor:
                 hard_kill_tree="a PID namespace per worker: the kernel kills all of it with its reaper",
                 kills_escaped=True,
                 finds_orphans=True,
+                measures_memory=True,
             )
         if sys.platform == "linux":
             return Capabilities(
                 hard_kill_tree="a reaper per worker, which kills every descendant",
                 kills_escaped=True,
                 finds_orphans=True,
+                measures_memory=True,
             )
         return Capabilities(
             hard_kill_tree="a reaper per worker: kills the worker's process group",

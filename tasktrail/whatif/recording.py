@@ -537,7 +537,7 @@ class _AttemptReader:
 
     def _fail(self, attempt: RecordedAttempt, task_id: int, event: Failed) -> None:
         attempt.cut, attempt.error, attempt.error_type = "", event.error, event.error_type
-        attempt.exit_code = event.exit_code
+        attempt.exit_code, attempt.memory_used = event.exit_code, event.memory_used
         attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(task_id, event)
 
     def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:

@@ -130,11 +130,57 @@ def test_somebody_in_a_hurry_gets_a_sample_between_beats(tmp_path: Path, samples
         monitor.stop()
 
 
+def test_what_attempts_use_is_measured_before_the_machine(tmp_path: Path, samples: queue.Queue[Sampled]) -> None:
+    """Otherwise what an attempt takes in between would seem to be in use, and be among what is free, too."""
+    order: list[str] = []
+
+    class Watched(Machine):
+        def sample(self) -> MachineSample:
+            order.append("machine")
+            return super().sample()
+
+    def temp() -> dict[int, int]:
+        order.append("temp")
+        return {1: 7}
+
+    def memory() -> dict[tuple[int, int], int] | None:
+        order.append("memory")
+        return {(1, 2): 9}
+
+    monitor = ResourceMonitor.start(
+        machine=Watched(tmp_path),
+        report=samples.put,
+        is_busy=lambda: False,
+        idle_period=3600.0,
+        temp_used=temp,
+        memory_used=memory,
+    )
+    try:
+        told = samples.get(timeout=10)
+    finally:
+        monitor.stop()
+    assert (told.temp_used, told.memory_used) == ({1: 7}, {(1, 2): 9})
+    assert order[-1] == "machine"
+
+
 def test_the_beat_slows_down_while_nothing_runs(tmp_path: Path) -> None:
     busy = [True]
     monitor = ResourceMonitor(machine=Machine(tmp_path), report=lambda _: None, is_busy=lambda: busy[0])
     assert monitor.pause() == 1.0
     busy[0] = False
+    assert monitor.pause() == 5.0
+
+
+def test_an_attempt_that_records_nothing_is_watched_closely(tmp_path: Path) -> None:
+    """What it frees at its end was noticed up to five seconds later, while others waited for it."""
+    temp_used = {1: 0}
+    monitor = ResourceMonitor(
+        machine=Machine(tmp_path), report=lambda _: None, is_busy=lambda: False, temp_used=lambda: temp_used
+    )
+    monitor.receive(SAMPLE_NOW)
+    assert monitor.pause() == 1.0
+    temp_used.clear()
+    monitor.receive(SAMPLE_NOW)
     assert monitor.pause() == 5.0
 
 

@@ -137,7 +137,11 @@ def sample(world: World) -> None:
         return
     memory, temp = world.rng.randint(0, 20), world.rng.choice((3, 7, 7, 20))
     cpu = world.rng.choice((5.0, 50.0, 99.0))
-    tell(world, Sampled(MachineSample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)))
+    machine = MachineSample(cpu_percent=cpu, memory_available=memory, temp_free=temp, memory_total=20)
+    running = world.house.state.running.values()
+    temp_used = {one.task_id: world.rng.randint(-1, 5) for one in running if world.rng.random() < 0.7}
+    memory_used = {(one.task_id, one.attempt): world.rng.randint(0, 9) for one in running if world.rng.random() < 0.7}
+    tell(world, Sampled(machine, temp_used, memory_used=world.rng.choice((memory_used, None))))
 
 
 @doing(1)

@@ -67,6 +67,8 @@ class Ledger:
         self._holders: dict[tuple[int, str], int] = {}
         """User and key → the open task that holds it."""
         self._crashes: Counter[int] = Counter()
+        self._killed = False
+        """Whether the last failure is of a worker that was killed."""
         self._saved_at: dict[int, float] = {}
         """Task → the progress of its last checkpoint."""
         self._priorities: dict[int, int] = {}
@@ -205,6 +207,7 @@ class Ledger:
             self._crashes[task.id] = 0
 
     def _count_crash(self, task: TaskState, event: Failed) -> None:
+        self._killed = event.exit_code == -9
         if event.outcome == "lost":
             self._crashes[task.id] += 1
             poison = self._crashes[task.id] >= self.max_crashes
@@ -219,6 +222,10 @@ class Ledger:
             must(task.finished and allowed, f"I6: task {task.id} is retried by hand beyond its retries")
             return
         must(not task.finished, f"task {task.id} is retried by a rule after its end")
+        if event.cause == "crash" and event.estimate is not None:
+            self._crashes[task.id] = 0
+            more = event.estimate.memory - task.memory_needed
+            must(self._killed and more > 0, f"I6: task {task.id} gets {more} bytes more after {task.error}")
         if event.cause == "rule":
             must(task.retry_count < task.spec.max_retries, f"I6: task {task.id} is retried beyond its retries")
             delayed = event.due_at is not None or not task.spec.retry_delay

@@ -59,8 +59,8 @@ def fits_a_node(state: SchedulerState, task: TaskState) -> bool:
         roomy = (
             memory + task.memory_needed <= machine.memory
             and temp + task.temp_needed <= machine.temp
-            and node.reserved.unseen_memory + task.memory_needed <= node.sample.memory_available
-            and node.reserved.unseen_temp + task.temp_needed <= node.sample.temp_free
+            and node.reserved.unused_memory + task.memory_needed <= node.sample.memory_available
+            and node.reserved.unused_temp + task.temp_needed <= node.sample.temp_free
         )
         if worker is not None and roomy and not machine_is_busy(node.sample, state.limits):
             return True

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, timeouts
+from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, state, timeouts
 from tasktrail.actors.core.limits import UNLIMITED, Limits
-from tasktrail.actors.core.resources import Ceiling, MachineSample, Reserved
+from tasktrail.actors.core.resources import Ceiling, MachineSample, Reserved, used_of
 from tasktrail.actors.core.routing import Workers
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.unit_of_work import BY_SCHEDULER, UnitOfWork
@@ -43,6 +43,15 @@ def _evolves(patch: pytest.MonkeyPatch, event: type[Any], **fields: Any) -> None
     patch.setitem(table, event, lambda state, fact, at: replace(right(state, fact, at), **fields))
 
 
+# --- room ---------------------------------------------------------------------------------------------------------
+
+
+@planted("I7: .* are still to be used")
+def reservation_gone_once_seen(patch: pytest.MonkeyPatch) -> None:
+    """An attempt that a sample has seen has used all that was reserved for it."""
+    patch.setattr(state, "used_of", lambda task, *_measured: used_of(task))
+
+
 # --- keys -------------------------------------------------------------------------------------------------------
 
 
@@ -74,7 +83,7 @@ def retry_ignores_the_old_attempt(patch: pytest.MonkeyPatch) -> None:
     def hasty(self: UnitOfWork, task: TaskState) -> None:
         running = self.state.running.pop(task.id, None)
         if running is not None:
-            self.state.reserved.give_back(running.reserved_for, seen=running.seen)
+            self.state.reserved.give_back(running.reserved_for, running.used)
         place(self, task)
 
     patch.setattr(UnitOfWork, "place", hasty)

@@ -205,7 +205,9 @@ class SimulatedExecutor:
         if outcome == "lost":
             self._tell(WorkerGone(self._rng.randrange(1, 9999), -9, "killed"))
         error = "" if outcome == "completed" else self._rng.choice(ERRORS)
-        self._tell(AttemptEnded(*attempt.key, outcome, error=error))
+        signal = self._rng.choice((-9, -11)) if outcome == "lost" else None
+        used = self._rng.randrange(30)
+        self._tell(AttemptEnded(*attempt.key, outcome, error=error, memory_used=used, exit_code=signal))
         del self.live[attempt.key]
 
     def finish_all(self) -> bool:

@@ -1,7 +1,7 @@
 """Which tasks may start, and in which order: checked after each message that has started something."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,10 +12,10 @@ from places import fits_a_node
 from tasktrail.actors.core import dispatch
 from tasktrail.actors.core.explanation import obstacles
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import Staged
+from tasktrail.actors.core.messages import Sampled, Staged
 from tasktrail.actors.core.resources import MachineSample, machine_is_busy
 from tasktrail.actors.core.routing import Offer
-from tasktrail.actors.core.state import SchedulerState
+from tasktrail.actors.core.state import Running, SchedulerState
 from tasktrail.events import Created, TaskState
 from tasktrail.events.priority import queue_key
 
@@ -32,6 +32,36 @@ class DiskMark:
             self.low = True
         elif sample.temp_free >= limits.temp_high:
             self.low = False
+
+
+class MachineRoom:
+    """What the last sample found free on the only machine, and what each attempt used by it."""
+
+    def __init__(self) -> None:
+        self._last = Sampled(MachineSample())
+        self._ran: set[tuple[int, int]] = set()
+
+    def sampled(self, message: Sampled, running: Iterable[Running]) -> None:
+        """Note a sample, and the attempts that run meanwhile."""
+        self._last = message
+        self._ran = {(entry.task_id, entry.attempt) for entry in running}
+
+    def check(self, state: SchedulerState) -> None:
+        """Check, after a start, that what is reserved and not used yet is free."""
+        sample = self._last.sample
+        memory, temp = (sum(parts) for parts in zip(*map(self._unused, state.running.values()), strict=True))
+        if memory > sample.memory_available or temp > sample.temp_free:
+            broken(f"I7: {memory} and {temp} are still to be used, and {sample} was found")
+
+    def _unused(self, entry: Running) -> tuple[int, int]:
+        memory, temp = entry.reserved_for.memory_needed, entry.reserved_for.temp_needed
+        key = entry.task_id, entry.attempt
+        if key not in self._ran:
+            return memory, temp
+        used = self._last.memory_used
+        memory_left = 0 if used is None or entry.short else max(0, memory - used.get(key, 0))
+        taken = self._last.temp_used.get(entry.task_id, -1)
+        return memory_left, 0 if taken < 0 else max(0, temp - taken)
 
 
 def check_limits(state: SchedulerState, started: list[int], disk: DiskMark) -> None:
@@ -176,9 +206,9 @@ def _check_kept(state: SchedulerState, kept: list[TaskState]) -> None:
 
     This includes attempts that have ended since the sample.
     """
-    seen = [entry.reserved_for for entry in state.running.values() if entry.seen]
-    memory = state.sample.memory_available + sum(task.memory_needed for task in seen) + state.reserved.gone_memory
-    temp = state.sample.temp_free + sum(task.temp_needed for task in seen) + state.reserved.gone_temp
+    used = [entry.used for entry in state.running.values()]
+    memory = state.sample.memory_available + sum(one.memory for one in used) + state.reserved.gone_memory
+    temp = state.sample.temp_free + sum(one.temp for one in used) + state.reserved.gone_temp
     if not any(task.memory_needed <= memory and task.temp_needed <= temp for task in kept):
         broken(f"I5: room is kept for {[task.id for task in kept]}, and would not do if nothing ran")
 

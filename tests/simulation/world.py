@@ -32,6 +32,7 @@ from sim_executor import SimulatedExecutor
 from sim_notifier import Receivers, SimulatedNotifier
 from starts import (
     DiskMark,
+    MachineRoom,
     check_idle,
     check_limits,
     check_missed_runs,
@@ -151,6 +152,7 @@ class World:
         self.clock_was_set = False
         self.house = House(self.log, self, self.limits, types, self)
         self.disk_mark = DiskMark()
+        self.room = MachineRoom()
         self._begin_memory()
         self._checked: object = None
         """The memory that the checks after a step use."""
@@ -205,6 +207,7 @@ class World:
         self._staged, self._stepped = Staged([], []), False
         if isinstance(message, Sampled):
             self.disk_mark.sampled(message.sample, state.limits)
+            self.room.sampled(message, state.running.values())
         self.stopwatch.hear(message, self.seconds)
 
     def after(self, house: House, message: Any) -> None:
@@ -229,6 +232,8 @@ class World:
     def _check_started(self, message: Any, started: list[int]) -> None:
         state = self.house.state
         check_limits(state, started, self.disk_mark)
+        if not state.nodes.many:
+            self.room.check(state)
         if not (isinstance(message, Submit) and isinstance(message.command, StartTask)):
             self.overtakings.follow(state, started)
             check_order(state, started[-1], self.turns.before_the_last())

@@ -1,10 +1,11 @@
 """The expected needs of an attempt: reserved, improved by a probe of the input, and watched while it runs."""
 
+import msgspec
 import pytest
 from core_harness import Core
 
 from tasktrail.actors.core.limits import Limits
-from tasktrail.actors.core.messages import LimitsConfigured, Sampled
+from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Tick
 from tasktrail.actors.core.resources import QUOTA_FLOOR, MachineSample, temp_quota
 from tasktrail.events import Accepted
 from tasktrail.events.errors import NeverFits
@@ -223,3 +224,90 @@ def test_history_is_the_same_after_a_restart(core: Core) -> None:
     assert isinstance(again.facts, list)
     again.create(memory=1000)
     assert [fact.event.estimated_memory for fact in again.facts if isinstance(fact.event, Created)] == [2000]
+
+
+# --- an attempt that is killed with more in memory than was reserved ---
+
+
+def kill(core: Core, task_id: int, memory_used: int, exit_code: int = -9) -> Retried:
+    _failed, retried, *_ = core.end(task_id, "lost", memory_used=memory_used, exit_code=exit_code)
+    assert isinstance(retried, Retried)
+    return retried
+
+
+def test_attempts_that_were_killed_as_memory_ran_out_start_one_by_one() -> None:
+    """They started together again, until they counted as poison."""
+    core = Core()
+    core.tell(CapacityChanged(4))
+    core.tell(Sampled(MachineSample(memory_available=9000, memory_total=10_000)))
+    first, second = core.create(memory=64), core.create(memory=64)
+    core.tell(Sampled(MachineSample(memory_available=0, memory_total=10_000), memory_used={}))
+
+    for task_id in (first, second):
+        assert kill(core, task_id, memory_used=6000).estimate == Estimated(memory=5000, seconds=0.0)
+    core.tell(Sampled(MachineSample(memory_available=9000, memory_total=10_000), memory_used={}))
+
+    assert len(core.running()) == 1
+    assert core.state.reserved.memory == 5000, "half of the machine"
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "others", "reserved"),
+    [
+        (1500, 4000, 0, 3000),
+        (1500, 2000, 0, 2000),
+        (1500, 4000, 7000, 2600),
+        (1500, 4000, 8500, 1500),
+        (96, 4000, 9504, 96),
+        (95, 4000, 9505, None),
+        (3000, 9000, 0, 5000),
+        (64, 4000, 0, None),
+        (63, 4000, 0, None),
+    ],
+)
+def test_twice_what_a_killed_attempt_had_is_reserved_where_it_fits(
+    used: int, limit: int, others: int, reserved: int | None
+) -> None:
+    core = Core(max_memory=limit)
+    task_id = core.create(memory=64, temp=5)
+    machine = MachineSample(memory_available=10_000 - others - 400, memory_total=10_000)
+    core.tell(Sampled(machine, memory_used={(task_id, 1): 0}))
+    core.tell(Sampled(msgspec.structs.replace(machine, memory_available=0), memory_used={(task_id, 1): 9600 - others}))
+
+    retried = kill(core, task_id, used)
+
+    assert retried.estimate == (Estimated(memory=reserved, temp=5, seconds=0.0) if reserved else None)
+    assert core.state.tasks[task_id].memory_needed == (reserved or 64)
+
+
+def test_only_a_kill_changes_what_is_reserved(core: Core) -> None:
+    task_id = core.create(memory=64)
+    assert kill(core, task_id, 3000, exit_code=-11).estimate is None
+
+
+def test_what_the_probe_found_besides_stays(core: Core) -> None:
+    task_id = core.create(memory=64)
+    core.tell(AttemptProbed(task_id, 1, FOUND))
+    assert kill(core, task_id, 3000).estimate == msgspec.structs.replace(FOUND, memory=6000)
+
+
+def test_what_the_probe_found_is_not_lessened(core: Core) -> None:
+    task_id = core.create(memory=64)
+    core.tell(AttemptProbed(task_id, 1, FOUND))
+    assert kill(core, task_id, 500).estimate is None
+    assert core.state.tasks[task_id].memory_needed == FOUND.memory
+
+
+def test_a_kill_that_leads_to_more_memory_is_not_counted_towards_poison() -> None:
+    """An attempt may be killed because others of its type, whose needs are not known yet, take the memory."""
+    core = Core(max_memory=400)
+    task_id = core.create(memory=64)
+    for used, reserved, crashes in ((100, 200, 0), (250, 400, 0), (500, None, 1), (500, None, 2)):
+        estimate = kill(core, task_id, used).estimate
+        assert (estimate and estimate.memory) == reserved
+        assert core.state.tasks[task_id].crash_count == crashes
+        core.wait(10)
+        core.tell(Tick())
+    (failed,) = core.end(task_id, "lost", memory_used=500, exit_code=-9)
+    assert isinstance(failed, Failed)
+    assert failed.rule == "poison: 3 crashes in a row"

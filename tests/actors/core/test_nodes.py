@@ -343,13 +343,13 @@ def test_a_sample_from_before_a_start_does_not_include_it() -> None:
     core.wait(10)
     core.create(memory=6 * GB)
     core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(sample(memory=10).sample, age=1.0)}))
-    assert core.state.nodes.by_name["a"].reserved.unseen_memory == 6 * GB
+    assert core.state.nodes.by_name["a"].reserved.unused_memory == 6 * GB
     second = core.create(memory=6 * GB)
     assert second not in core.running()
     core.wait(2)
     core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(sample(memory=4).sample, age=1.0)}))
-    assert core.state.nodes.by_name["a"].reserved.unseen_memory == 0
-    assert core.state.reserved.unseen_memory == 0
+    assert core.state.nodes.by_name["a"].reserved.unused_memory == 0
+    assert core.state.reserved.unused_memory == 0
 
 
 def test_short_attempts_share_workers_of_their_node() -> None:

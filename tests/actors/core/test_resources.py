@@ -202,7 +202,56 @@ def test_a_task_fits_where_there_are_no_obstacles_and_then_it_fits_at_best(
     limits = Limits(max_memory=most, max_temp_size=most, max_cpu=50.0)
     sample = MachineSample(cpu_percent=80.0 * busy, memory_available=available, temp_free=available, disk_low=low)
     unseen = max(0, taken - seen)
-    reserved = Reserved(memory=taken, temp=taken, unseen_memory=unseen, unseen_temp=unseen)
+    reserved = Reserved(memory=taken, temp=taken, unused_memory=unseen, unused_temp=unseen)
     fitting = fits(task, limits, sample, reserved)
     assert fitting is (obstacles(task, limits, sample, reserved) == ())
     assert ceiling_of(limits, sample, reserved).suffices_for(task) or not fitting
+
+
+def test_what_is_reserved_stays_so_until_it_is_used(make_core: MakeCore) -> None:
+    """A film needs its memory minutes after its start. Once a sample had seen the attempt, the next one started."""
+    core = make_core(slots=4)
+    core.tell(Sampled(MachineSample(memory_available=10, memory_total=16)))
+    for _ in range(3):
+        core.create(memory=6)
+    core.tell(Sampled(MachineSample(memory_available=9, memory_total=16), memory_used={(1, 1): 1}))
+    assert core.running() == [1]
+    (obstacle,) = obstacles(core.state.tasks[2], core.state.limits, core.state.sample, core.state.reserved)
+    assert obstacle.detail == "needs 6 bytes, 4 are left of the machine"
+    core.tell(Sampled(MachineSample(memory_available=8, memory_total=16), memory_used={(1, 1): 4}))
+    assert core.running() == [1, 2], "other programs have ended"
+    core.tell(Sampled(MachineSample(memory_available=16, memory_total=16), memory_used={(1, 1): 60, (2, 1): 0}))
+    assert core.running() == [1, 2, 3], "what was not reserved for it is not counted"
+
+
+def test_the_temp_space_of_a_running_task_stays_reserved_until_it_is_used(make_core: MakeCore) -> None:
+    core = make_core(slots=4)
+    core.tell(Sampled(MachineSample(temp_free=10)))
+    for _ in range(3):
+        core.create(temp=6)
+    core.tell(Sampled(MachineSample(temp_free=9), {1: 1}))
+    assert core.running() == [1]
+    core.tell(Sampled(MachineSample(temp_free=9), {1: 4}))
+    assert core.running() == [1, 2]
+    core.tell(Sampled(MachineSample(temp_free=9), {1: 4, 2: -1}))
+    assert core.running() == [1, 2, 3], "what cannot be counted is taken for used"
+
+
+def test_an_attempt_that_began_after_the_measurement_has_used_nothing(make_core: MakeCore) -> None:
+    core = make_core(slots=4)
+    for _ in range(2):
+        core.create(memory=6)
+    core.tell(Sampled(MachineSample(memory_available=12), memory_used={}))
+    core.create(memory=1)
+    assert core.running() == [1, 2]
+
+
+def test_a_reservation_that_is_given_back_before_it_is_used_is_free_at_once(make_core: MakeCore) -> None:
+    core = make_core(slots=4)
+    core.create(memory=6)
+    core.tell(Sampled(MachineSample(memory_available=5, memory_total=16), memory_used={(1, 1): 2}))
+    assert ceiling_of(core.state.limits, core.state.sample, core.state.reserved).memory == 7
+    core.create(memory=5)
+    assert core.running() == [1]
+    core.end(1)
+    assert core.running() == [2]
