@@ -77,6 +77,12 @@ _DOES_NOT_RUN = "the service does not run"
     help="Its port; 0 takes any free one. Default: key `port`, 0",
 )
 @click.option(
+    "--workers",
+    type=WholeParam(1, 1024),
+    metavar="N",
+    help="Worker processes, so how many tasks run at once. Default: key `workers`, the number of CPUs",
+)
+@click.option(
     "--accept-loss",
     is_flag=True,
     help="Go on although the log lacks records that it once had; needs --reason, and is recorded.",
@@ -105,6 +111,7 @@ def serve_command(
     handlers: tuple[str, ...],
     host: str | None,
     port: int | None,
+    workers: int | None,
     reason: str | None,
     actor: str | None,
     *,
@@ -152,6 +159,7 @@ def serve_command(
             handlers=(*config.handlers, *own),
             host=config.host if host is None else host,
             port=config.port if port is None else port,
+            workers=config.workers if workers is None else workers,
         )
 
     config = read_config()

@@ -288,6 +288,17 @@ def test_a_reload_promises_no_key_that_an_option_of_this_service_overrides(spawn
 
 
 @pytest.mark.slow
+def test_the_number_of_workers_is_an_option_as_well(spawn: Spawn, call: Any, tmp_path: Path) -> None:
+    service = spawn("serve", "--workers", "3")
+    line_with(service, "ready")
+    assert json.loads(call("limits", "--json")[1])["limits"]["max_concurrent"] == 3
+    path = tmp_path / "data" / "tasktrail.toml"
+    path.write_text(path.read_text().replace("workers = 2", "workers = 4"))
+    service.send_signal(signal.SIGHUP)
+    assert "workers" not in line_with(service, "read again")
+
+
+@pytest.mark.slow
 def test_a_service_that_has_lost_its_log_ends_by_itself(
     call: Any, service: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
