@@ -29,7 +29,7 @@ class ResourceMonitor(Actor):
         is_busy: whether anything happens that has to be watched closely.
         period: seconds between samples while something runs.
         idle_period: seconds between samples otherwise.
-        temp_used: measures the temp space of the tasks that run.
+        temp_used: measures the temp space of the tasks that run; None if it cannot.
         memory_used: measures the memory of the attempts that run; None if it cannot.
     """
 
@@ -41,7 +41,7 @@ class ResourceMonitor(Actor):
         is_busy: Callable[[], bool],
         period: float = 1.0,
         idle_period: float = 5.0,
-        temp_used: Callable[[], dict[int, int]] = dict,
+        temp_used: Callable[[], dict[int, int] | None] = lambda: None,
         memory_used: Callable[[], dict[tuple[int, int], int] | None] = lambda: None,
     ) -> None:
         super().__init__()
@@ -54,6 +54,8 @@ class ResourceMonitor(Actor):
         self._memory_used = memory_used
         self._seen_running = False
         """Whether attempts ran at the last sample: they may record nothing, and others wait for what they free."""
+        self._is_due = False
+        """Whether a sample that the beat asked for has not begun."""
         self._closed = threading.Event()
         self._beat = threading.Thread(target=self._keep_beat, name="resource-beat", daemon=True)
 
@@ -69,6 +71,7 @@ class ResourceMonitor(Actor):
 
     def receive(self, message: Any) -> None:
         """Sample and report."""
+        self._is_due = False
         if isinstance(message, SampleNow):
             temp, memory = self._temp_used(), self._memory_used()  # before the sample, which shows at least as much
             self._seen_running = bool(temp or memory)
@@ -76,6 +79,9 @@ class ResourceMonitor(Actor):
 
     def _keep_beat(self) -> None:
         while not self._closed.wait(self.pause()):
+            if self._is_due:  # a slow disk: one sample takes longer than a period
+                continue
+            self._is_due = True
             with contextlib.suppress(pykka.ActorDeadError):  # stopped just before the beat sent its message
                 self.actor_ref.tell(SAMPLE_NOW)
 

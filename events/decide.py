@@ -310,7 +310,7 @@ def _after_interruption(failure: Failed) -> tuple[Event, ...]:
 
 
 _KILLED = -9
-"""The exit code of a process that was killed with SIGKILL."""
+"""The exit code of a worker or a tool that was killed with SIGKILL."""
 _MUCH_MORE = 1.5
 
 
@@ -323,13 +323,13 @@ def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) ->
     rule = matching_rule(failure.error_type, failure.error, context.retry_rules, failure.exit_code)
     if rule is not None and not rule.retryable:
         return (replace(failure, rule=rule.name),)
-    crashes = state.crash_count + 1
-    if crashes >= context.max_crashes:
+    crashes, estimate = state.crash_count + 1, _after_a_kill(state, failure, context)
+    if crashes >= context.max_crashes and estimate is None:
         return (replace(failure, rule=f"{POISON}{counted(crashes, 'crash', 'crashes')} in a row"),)
     due_at = retry_due(context.now, crash_delay(crashes))
     return (
         replace(failure, rule=rule.name if rule else "crash", final=False),
-        Retried(cause="crash", due_at=due_at, estimate=_after_a_kill(state, failure, context)),
+        Retried(cause="crash", due_at=due_at, estimate=estimate),
     )
 
 
@@ -337,11 +337,15 @@ def _after_a_kill(state: TaskState, failure: Failed, context: DecisionContext) -
     """What to reserve after a kill of an attempt that had more in memory than expected; None: the same as before.
 
     The kernel kills like this when memory runs out. With the same reservation, the same would start together again.
-    Crashes are then counted anew, so it has to be much more each time.
+    Such a crash is not counted, so it has to be much more each time. A type that expects a time is left to its probe,
+    which finds more than this estimate could say.
     """
-    expected = failure.estimate or state.estimate or state.needed
+    expected = failure.estimate or state.estimate
+    if expected is None and state.spec.guessed_time:
+        return None
+    expected = expected or state.needed
     too_little = failure.exit_code == _KILLED and failure.memory_used > expected.memory
-    much_more = context.memory_next >= _MUCH_MORE * expected.memory
+    much_more = context.memory_next > _MUCH_MORE * expected.memory
     return replace(expected, memory=context.memory_next) if too_little and much_more else None
 
 
@@ -359,7 +363,7 @@ def _after_failure(
     delay = retry_delay(state.spec, state.retry_count, chance_of(state.id, state.attempt))
     return (
         replace(failure, rule=name, final=False),
-        Retried(cause="rule", due_at=retry_due(context.now, delay)),
+        Retried(cause="rule", due_at=retry_due(context.now, delay), estimate=_after_a_kill(state, failure, context)),
     )
 
 

@@ -238,7 +238,7 @@ def _failed(state: TaskState, event: Failed, at: datetime) -> TaskState:
 
 def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
     by_hand = event.cause == "manual"
-    crashes_anew = by_hand or (event.cause == "crash" and event.estimate is not None)
+    too_little_memory = event.cause == "crash" and event.estimate is not None
     resumes = state.resume_from is not None
     progress = state.checkpoint_progress if resumes else 0.0
     return replace(
@@ -249,7 +249,7 @@ def _retried(state: TaskState, event: Retried, at: datetime) -> TaskState:
         life=state.life + 1 if by_hand else state.life,
         life_started_at=None if by_hand else state.life_started_at,
         retry_count=state.retry_count + 1 if event.cause in ("rule", "manual") else state.retry_count,
-        crash_count=0 if crashes_anew else state.crash_count,
+        crash_count=0 if by_hand else state.crash_count - too_little_memory,
         due_at=event.due_at,
         last_error=state.last_error if event.cause == "estimate" else state.error or state.last_error,
         estimate=event.estimate or state.estimate,

@@ -63,7 +63,8 @@ def describe(event: Event) -> str:
             return _failed(event)
         case Retried():
             when = f", not before {to_the_second(event.due_at)}" if event.due_at else ""
-            return f"back to the queue ({event.cause}{', forced' if event.forced else ''}){when}"
+            more = f", with {event.estimate.memory:,} bytes of memory reserved" if event.estimate else ""
+            return f"back to the queue ({event.cause}{', forced' if event.forced else ''}){more}{when}"
         case Cancelled():
             return "cancelled while running" if event.attempt_running else "cancelled while waiting"
         case Completed():

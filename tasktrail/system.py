@@ -726,15 +726,15 @@ class System:
         measures = self._handover is not None and self._handover.executor.capabilities.measures_memory
         return self.memory_of_attempts() if measures else None
 
-    def _temp_used(self) -> dict[int, int]:
+    def _temp_used(self) -> dict[int, int] | None:
         """Map each running task to the bytes of temp space that it takes; negative if they cannot be counted.
 
-        Empty while the Scheduler does not answer.
+        None while the Scheduler does not answer.
         """
         try:
             outputs: dict[int, str] = self.scheduler.ask(StateQuery(outputs_of_running), timeout=5)
         except NotReady:
-            return {}
+            return None
         return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
 
     def _measure(self, task_id: int, output: Path) -> int:

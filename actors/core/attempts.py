@@ -41,7 +41,7 @@ from ...events.system_events import WorkerExited
 from . import commands
 from .dependencies import ended
 from .node_changes import nodes_seen
-from .resources import memory_after_a_kill, why_it_never_fits
+from .resources import Ceiling, ceiling_of, memory_after_a_kill, why_it_never_fits
 from .state import AttemptId, Reconciliation, Running, SchedulerState
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
@@ -86,7 +86,7 @@ def _handle_attempt_report(
     events = decide(work.state.tasks.get(report.task_id), report, work.decision_context())
     match report:
         case AttemptProbed():
-            running.estimate = report.estimate
+            work.state.expect(running, report.estimate)
             return
         case AttemptProgressed():
             if (report.progress, report.moved) != (running.percent, running.moved):
@@ -167,9 +167,10 @@ def _handle_ended(work: UnitOfWork, report: AttemptEnded) -> None:
     if running is None or running.attempt != report.attempt:
         _settle(work, report)
         return  # it holds no slot
+    context = _context_of_end(work, report, running)  # a node that is gone is forgotten with its last attempt
     state.release(running)
     try:
-        events = decide(state.tasks[report.task_id], report, _context_of_end(work, report, running))
+        events = decide(state.tasks[report.task_id], report, context)
     except StaleAttempt:  # its end was recorded when it was cancelled or aborted; until now it held its slot
         _settle(work, report)
     else:
@@ -204,9 +205,14 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
 
 
 def _memory_next(state: SchedulerState, report: AttemptEnded, running: Running) -> int:
-    node = state.nodes.by_name.get(running.node) if state.nodes.many else None
-    sample = state.sample if node is None else node.sample
-    return memory_after_a_kill(report.memory_used, state.limits, sample, state.memory_of_attempts)
+    sample, ceiling = state.sample, ceiling_of(state.limits, state.sample, state.reserved)
+    if state.nodes.many:
+        node = state.nodes.by_name.get(running.node)
+        if node is None or node.sampled_at is None:
+            return 0
+        # What its attempts have beyond their reservations is not measured there, so the ceiling would be too low.
+        sample, ceiling = node.sample, Ceiling(min(node.sample.memory_total, state.limits.max_memory), 0)
+    return memory_after_a_kill(report.memory_used, sample.memory_total, ceiling)
 
 
 def ask_for_held(work: UnitOfWork) -> None:

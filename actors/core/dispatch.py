@@ -178,6 +178,7 @@ def _deciding_state(state: SchedulerState) -> tuple[object, ...]:
         reserved.temp,
         reserved.unused_memory,
         reserved.unused_temp,
+        reserved.beyond,
         reserved.gone_memory,
         reserved.gone_temp,
         state.nodes.changes,

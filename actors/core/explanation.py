@@ -16,7 +16,7 @@ from ...events.recorded import to_the_second
 from ...events.system_events import LOCAL
 from ...events.task_events import PriorityTerms
 from .dispatch import InUse, in_use_without, who_goes_first
-from .limits import LIMIT_TABLES, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
+from .limits import LIMIT_TABLES, UNLIMITED, LimitKey, LimitKind, Limits, Pause, is_full, limit_keys_of, limit_of
 from .node_search import place
 from .nodes import Node, Nodes, has_labels
 from .rates import MOST_STARTS, rate_name
@@ -615,21 +615,24 @@ def _in_words(lacking: Shortage, limits: Limits, sample: MachineSample, node: st
         case "disk_low":
             return _disk_low(sample.temp_free, lacking.needed)
         case "memory":
-            return _too_few_bytes(WaitReason.MEMORY, lacking, limits, node or "the machine")
+            return _too_few_bytes(WaitReason.MEMORY, lacking, limits, node or "the machine", sample.memory_available)
         case "temp":
-            return _too_few_bytes(WaitReason.TEMP_SPACE, lacking, limits, node or "the disk")
+            return _too_few_bytes(WaitReason.TEMP_SPACE, lacking, limits, node or "the disk", sample.temp_free)
 
 
-def _too_few_bytes(reason: WaitReason, lacking: Shortage, limits: Limits, machine: str) -> Obstacle:
+def _too_few_bytes(reason: WaitReason, lacking: Shortage, limits: Limits, machine: str, free: int) -> Obstacle:
     missing = lacking.needed - lacking.left  # exceeds the need if more is reserved than there is by now
     left = max(0, lacking.left)
     owner = lacking.limit or machine
+    promised = ""
+    if not lacking.limit and left < free < UNLIMITED:
+        promised = f": of {free:,} that are free, {free - left:,} are reserved for attempts that run"
     higher: dict[str, Any] = {}
     if lacking.limit:
         higher[lacking.limit] = getattr(limits, lacking.limit) + missing
     return Obstacle(
         reason,
-        f"needs {lacking.needed:,} bytes, {left:,} are left of {owner}",
+        f"needs {lacking.needed:,} bytes, {left:,} are left of {owner}{promised}",
         f"{missing:,} bytes more of {owner}",
         {"needed": lacking.needed, "left": left, "missing": missing},
         commands=(SetLimits(**higher),) if higher else (),

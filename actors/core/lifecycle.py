@@ -161,7 +161,7 @@ def work_on(work: UnitOfWork, task_id: int) -> None:
 
 def sampled(work: UnitOfWork, message: Sampled) -> None:
     """Take a sample of the machine or of the nodes."""
-    for task_id, used in message.temp_used.items():
+    for task_id, used in (message.temp_used or {}).items():
         _watch_temp(work, task_id, used)
     work.state.look_at(message.sample, message.nodes, message.memory_used, message.temp_used, work.now)
 

@@ -133,12 +133,15 @@ class Sampled(msgspec.Struct, frozen=True):
     """The machine was sampled."""
 
     sample: MachineSample
-    temp_used: dict[int, int] = {}
-    """Running task → bytes of its temp files and its unpublished output; negative if they cannot be counted."""
+    temp_used: dict[int, int] | None = None
+    """Running task → bytes of its temp files and its unpublished output; negative if they cannot be counted.
+
+    One that is left out had begun later. None: nothing was measured.
+    """
     memory_used: dict[tuple[int, int], int] | None = None
     """Task and number of each running attempt → bytes of memory; one that is left out has no process yet.
 
-    None: it cannot be measured.
+    None: nothing can be measured.
     """
     nodes: dict[str, NodeSample] = {}
     """Sampled node → its sample, if attempts run on several nodes. Then `sample` says nothing of memory and CPU."""

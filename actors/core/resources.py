@@ -44,17 +44,19 @@ class Used(NamedTuple):
 
     memory: int = 0
     temp: int = 0
+    beyond: int = 0
+    """Bytes of memory that it has besides. What several processes share is measured several times."""
 
 
 def used_of(task: TaskState, memory: int | None = None, temp: int | None = None) -> Used:
-    """What an attempt of the task uses of its reservation, by these bytes. None, and less than 0, count as all of it.
-
-    More than was reserved does not count: what several processes share is measured several times.
-    """
-    whole = Used(task.memory_needed, task.temp_needed)
+    """What an attempt of the task uses of its reservation, by these bytes. None and less than 0 count as all of it."""
+    all_memory, all_temp = task.memory_needed, task.temp_needed
+    if memory is None:
+        memory = all_memory
     return Used(
-        whole.memory if memory is None or memory < 0 else min(memory, whole.memory),
-        whole.temp if temp is None or temp < 0 else min(temp, whole.temp),
+        min(memory, all_memory),
+        all_temp if temp is None or temp < 0 else min(temp, all_temp),
+        max(0, memory - all_memory),
     )
 
 
@@ -66,6 +68,8 @@ class Reserved(msgspec.Struct):
     unused_memory: int = 0
     unused_temp: int = 0
     """Reserved, and still among what the last sample found free."""
+    beyond: int = 0
+    """Bytes of memory that running attempts have beyond what was reserved for them, by the last sample."""
     gone_memory: int = 0
     gone_temp: int = 0
     """Freed by tasks that have ended, while the last sample still shows it as used."""
@@ -81,6 +85,17 @@ class Reserved(msgspec.Struct):
         """Take account of the use of a running attempt by the last sample."""
         self.unused_memory -= used.memory
         self.unused_temp -= used.temp
+        self.beyond += used.beyond
+
+    def change(self, before: TaskState, now: TaskState, used: Used) -> Used:
+        """Reserve for a running attempt what it needs now, and return what it uses of that. `used`: of it before."""
+        used_now = used_of(now, used.memory + used.beyond, used.temp)
+        self.give_back(before, used)
+        self.gone_memory -= used.memory + used.beyond
+        self.gone_temp -= used.temp
+        self.take(now)
+        self.show(used_now)
+        return used_now
 
     def give_back(self, task: TaskState, used: Used) -> None:
         """Free what was reserved for a task that has ended. `used`: of that, by the last sample."""
@@ -88,13 +103,14 @@ class Reserved(msgspec.Struct):
         self.temp -= task.temp_needed
         self.unused_memory -= task.memory_needed - used.memory
         self.unused_temp -= task.temp_needed - used.temp
-        self.gone_memory += used.memory
+        self.beyond -= used.beyond
+        self.gone_memory += used.memory + used.beyond
         self.gone_temp += used.temp
 
     def sampled(self, running: Iterable[Used]) -> None:
         """Take account of a new sample, which shows what the running attempts use, and nothing of those that ended."""
         self.unused_memory, self.unused_temp = self.memory, self.temp
-        self.gone_memory = self.gone_temp = 0
+        self.gone_memory = self.gone_temp = self.beyond = 0
         for used in running:
             self.show(used)
 
@@ -169,22 +185,6 @@ def why_it_never_fits(memory: int, temp: int, limits: Limits, sample: MachineSam
     return next(over, "")
 
 
-def memory_after_a_kill(used: int, limits: Limits, sample: MachineSample, of_attempts: int) -> int:
-    """Bytes to reserve for the next attempt, after one was killed because it had `used` and memory ran out.
-
-    It would have taken more, nobody knows how much. With half of the machine, no two such tasks start together. What
-    other programs use has to fit beside it, or it would wait for ever.
-
-    Args:
-        used: bytes.
-        limits: in force.
-        sample: the last one.
-        of_attempts: bytes that all attempts had in memory by that sample; 0 if unknown.
-    """
-    without_others = max(used, sample.memory_available + of_attempts)
-    return min(2 * used, without_others, sample.memory_total // 2, limits.max_memory)
-
-
 _SLACK = 64
 
 
@@ -200,10 +200,24 @@ class Ceiling(NamedTuple):
 
 
 def ceiling_of(limits: Limits, sample: MachineSample, reserved: Reserved) -> Ceiling:
-    """What other programs on the machine leave us. It is too low while running tasks use more than is reserved."""
-    memory = sample.memory_available + reserved.memory - reserved.unused_memory + reserved.gone_memory
+    """What other programs on the machine leave us, as far as the use of running attempts is known."""
+    in_use = reserved.memory - reserved.unused_memory + reserved.beyond
+    memory = sample.memory_available + in_use + reserved.gone_memory
     temp = sample.temp_free + reserved.temp - reserved.unused_temp + reserved.gone_temp
     return Ceiling(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))
+
+
+_SURELY_FREE = 0.75
+"""The part of a ceiling that will come free: idle workers keep some memory, and other programs may grow."""
+
+
+def memory_after_a_kill(used: int, total: int, ceiling: Ceiling) -> int:
+    """Bytes to reserve for the next attempt, after one was killed because it had `used` and memory ran out.
+
+    It would have taken more, nobody knows how much. With half of the machine, no two such tasks start together. It has
+    to come free, or the task would wait for ever.
+    """
+    return min(2 * used, total // 2, int(_SURELY_FREE * ceiling.memory))
 
 
 _Parked: TypeAlias = tuple[int, float, int]

@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from ...events import Completed, Created, Fact, Started, TaskState
 from ...events.clock_jumps import Jumps
@@ -364,8 +365,6 @@ class SchedulerState:
         """Task types whose attempts take milliseconds: several share a worker."""
         self.sample = MachineSample()
         self.sampled_at: datetime | None = None
-        self.memory_of_attempts = 0
-        """Bytes that all attempts had in memory by the last sample; 0 if it was not measured."""
         self.reserved = Reserved()
         self.running_counts = RunningCounts()
         self.rates = Rates({})
@@ -604,19 +603,19 @@ class SchedulerState:
         sample: MachineSample,
         nodes: Mapping[str, NodeSample],
         memory_used: Mapping[tuple[int, int], int] | None,
-        temp_used: Mapping[int, int],
+        temp_used: Mapping[int, int] | None,
         now: datetime,
     ) -> None:
         """Take a sample of the machine or of the nodes. A sample includes what had begun on its node by then."""
         self.sample, self.sampled_at = sample.after(self.sample, self.limits), now
-        self.memory_of_attempts = sum((memory_used or {}).values())
         running = self.running.values()
         if not self.nodes.many:
             for one in running:
                 memory = None  # short ones, which share a worker, run one after another
                 if memory_used is not None and not one.short:
                     memory = memory_used.get((one.task_id, one.attempt), 0)
-                one.used = used_of(one.reserved_for, memory, temp_used.get(one.task_id))
+                temp = None if temp_used is None else temp_used.get(one.task_id, 0)
+                one.used = used_of(one.reserved_for, memory, temp)
             self.reserved.sampled(one.used for one in running)
             return
         self.nodes.sampled(nodes, now, self.limits)
@@ -692,6 +691,16 @@ class SchedulerState:
             if self.shut.get(key) == at:
                 del self.shut[key]
                 self.queue.wake(key)
+
+    def expect(self, running: Running, estimate: Estimated) -> None:
+        """Take the estimate of an attempt's probe. If it needs less than was reserved, the rest is free for others."""
+        running.estimate = estimate
+        before = running.reserved_for
+        less = min(estimate.memory, before.memory_needed), min(estimate.temp, before.temp_needed)
+        running.reserved_for = replace(before, estimate=replace(estimate, memory=less[0], temp=less[1]))
+        running.used = self.reserved.change(before, running.reserved_for, running.used)
+        if self.nodes.many:
+            self._count_nodes_anew()
 
     def release(self, running: Running) -> None:
         """Free the slot and the resources of an attempt whose process tree is gone."""

@@ -31,7 +31,7 @@ from ..executor import Capabilities, PendingOrders, Reporter, unbegun, unencodab
 from ..logger import get_logger
 from .reactor import Reactor
 from .slot import Given, Slot, SlotRules
-from .usage import usage_below
+from .usage import can_measure, usage_below
 from .worker_process import (
     LaunchSettings,
     family,
@@ -139,14 +139,14 @@ class LocalExecutor:
                 hard_kill_tree="a PID namespace per worker: the kernel kills all of it with its reaper",
                 kills_escaped=True,
                 finds_orphans=True,
-                measures_memory=True,
+                measures_memory=can_measure(),
             )
         if sys.platform == "linux":
             return Capabilities(
                 hard_kill_tree="a reaper per worker, which kills every descendant",
                 kills_escaped=True,
                 finds_orphans=True,
-                measures_memory=True,
+                measures_memory=can_measure(),
             )
         return Capabilities(
             hard_kill_tree="a reaper per worker: kills the worker's process group",

@@ -5,6 +5,7 @@ The service does this, not the worker: the code in a worker may hold every lock,
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -35,6 +36,11 @@ class Usage(NamedTuple):
     """Seconds, with those of ended processes that were waited for."""
     resident: int = 0
     """Bytes. Memory that several processes share is counted for each."""
+
+
+def can_measure() -> bool:
+    """Whether this system lists the children of a process; a kernel may be built without."""
+    return Path(f"/proc/self/task/{os.getpid()}/children").exists()
 
 
 class _Stat(NamedTuple):

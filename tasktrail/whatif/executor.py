@@ -32,9 +32,8 @@ class RecordedAttempt(msgspec.Struct, gc=False):
     error: str = ""
     error_type: str = ""
     exit_code: int | None = None
-    memory_used: int = 0
     estimate: Estimated | None = None
-    """The estimate after its input was probed."""
+    """The estimate after its input was probed, or after it was killed with more memory than it had reserved."""
     cut: _Cut = "interrupted"
     position: int = NOWHERE
     """Where its end is recorded."""
@@ -51,7 +50,6 @@ class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
     error_type: str = ""
     exit_code: int | None = None
-    memory_used: int = 0
     estimate: Estimated | None = None
     position: int = NOWHERE
     saves: tuple[tuple[timedelta, int], ...] = ()
@@ -130,7 +128,6 @@ def _as_recorded(attempt: RecordedAttempt) -> AttemptPlan:
         error=attempt.error,
         error_type=attempt.error_type,
         exit_code=attempt.exit_code,
-        memory_used=attempt.memory_used,
         estimate=attempt.estimate,
         position=attempt.position,
         saves=tuple(attempt.saves),
@@ -295,7 +292,6 @@ class ReplayExecutor:
             error=plan.error,
             error_type=plan.error_type,
             exit_code=plan.exit_code,
-            memory_used=plan.memory_used,
         )
         return [end] if plan.estimate is None else [AttemptProbed(live.task_id, live.attempt, plan.estimate), end]
 

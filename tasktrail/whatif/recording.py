@@ -495,10 +495,8 @@ class _AttemptReader:
                 attempt.saves.append((record.recorded_at - attempt.started_at, record.position))
             case Completed() | Failed() | Cancelled():
                 self._end(record, event)
-            case Retried(cause="rule" | "manual"):
-                self._retries[task_id] = self._retries.get(task_id, 0) + 1
-            case Retried(cause="estimate") if self._ended is not None:
-                self._ended.cut, self._ended.end = "", "outgrown"
+            case Retried():
+                self._retry(task_id, event)
 
     def set_clock(self, by: timedelta) -> None:
         """The wall clock was put forward; no attempt has run longer because of it."""
@@ -537,8 +535,16 @@ class _AttemptReader:
 
     def _fail(self, attempt: RecordedAttempt, task_id: int, event: Failed) -> None:
         attempt.cut, attempt.error, attempt.error_type = "", event.error, event.error_type
-        attempt.exit_code, attempt.memory_used = event.exit_code, event.memory_used
+        attempt.exit_code = event.exit_code
         attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(task_id, event)
+
+    def _retry(self, task_id: int, event: Retried) -> None:
+        if event.cause in ("rule", "manual"):
+            self._retries[task_id] = self._retries.get(task_id, 0) + 1
+        if event.estimate is not None and self._ended is not None:
+            self._ended.estimate = event.estimate
+            if event.cause == "estimate":
+                self._ended.cut, self._ended.end = "", "outgrown"
 
     def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:
         """Distinguish a rejection, which was final although retries were left, from a failure."""

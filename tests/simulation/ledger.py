@@ -69,6 +69,8 @@ class Ledger:
         self._crashes: Counter[int] = Counter()
         self._killed = False
         """Whether the last failure is of a worker that was killed."""
+        self._excused = False
+        """Whether the last crash was one too many, and yet the life goes on."""
         self._saved_at: dict[int, float] = {}
         """Task → the progress of its last checkpoint."""
         self._priorities: dict[int, int] = {}
@@ -211,7 +213,8 @@ class Ledger:
         if event.outcome == "lost":
             self._crashes[task.id] += 1
             poison = self._crashes[task.id] >= self.max_crashes
-            must(event.final == poison, f"I6: task {task.id} after crash {self._crashes[task.id]}: {event}")
+            self._excused = poison and not event.final
+            must(poison or not event.final, f"I6: task {task.id} after crash {self._crashes[task.id]}: {event}")
         elif event.outcome != "interrupted":
             self._crashes[task.id] = 0
 
@@ -222,8 +225,10 @@ class Ledger:
             must(task.finished and allowed, f"I6: task {task.id} is retried by hand beyond its retries")
             return
         must(not task.finished, f"task {task.id} is retried by a rule after its end")
+        if event.cause == "crash" and event.estimate is None:
+            must(not self._excused, f"I6: task {task.id} after crash {self._crashes[task.id]}: {event}")
         if event.cause == "crash" and event.estimate is not None:
-            self._crashes[task.id] = 0
+            self._crashes[task.id] -= 1
             more = event.estimate.memory - task.memory_needed
             must(self._killed and more > 0, f"I6: task {task.id} gets {more} bytes more after {task.error}")
         if event.cause == "rule":

@@ -60,7 +60,8 @@ class MachineRoom:
             return memory, temp
         used = self._last.memory_used
         memory_left = 0 if used is None or entry.short else max(0, memory - used.get(key, 0))
-        taken = self._last.temp_used.get(entry.task_id, -1)
+        temp_used = self._last.temp_used
+        taken = -1 if temp_used is None else temp_used.get(entry.task_id, 0)
         return memory_left, 0 if taken < 0 else max(0, temp - taken)
 
 

@@ -93,7 +93,8 @@ def test_what_is_promised_on_one_node_is_free_on_another() -> None:
     one = reason(core, third)
     assert one.reason is WaitReason.MEMORY
     assert one.numbers == {"needed": 6 * GB, "left": 4 * GB, "missing": 2 * GB}
-    assert "of node a; of 2 nodes that could take it, it comes nearest" in one.detail
+    assert one.detail.startswith("needs 6,442,450,944 bytes, 4,294,967,296 are left of node a: of 10,737,418,240 that")
+    assert one.detail.endswith("; of 2 nodes that could take it, it comes nearest")
     core.end(second)
     assert where(core) == {first: "a", third: "b"}
 

@@ -217,7 +217,8 @@ def test_what_is_reserved_stays_so_until_it_is_used(make_core: MakeCore) -> None
     core.tell(Sampled(MachineSample(memory_available=9, memory_total=16), memory_used={(1, 1): 1}))
     assert core.running() == [1]
     (obstacle,) = obstacles(core.state.tasks[2], core.state.limits, core.state.sample, core.state.reserved)
-    assert obstacle.detail == "needs 6 bytes, 4 are left of the machine"
+    told = "needs 6 bytes, 4 are left of the machine: of 9 that are free, 5 are reserved for attempts that run"
+    assert obstacle.detail == told
     core.tell(Sampled(MachineSample(memory_available=8, memory_total=16), memory_used={(1, 1): 4}))
     assert core.running() == [1, 2], "other programs have ended"
     core.tell(Sampled(MachineSample(memory_available=16, memory_total=16), memory_used={(1, 1): 60, (2, 1): 0}))
