@@ -25,7 +25,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     finds_orphans: bool
     """Whether it still finds descendants after the process that keeps them was killed."""
     measures_memory: bool = False
-    """Whether `memory` is that of now. An attempt that it leaves out then has no process yet."""
+    """Whether `memory` is what attempts use now. An attempt that it leaves out has no process yet."""
 
 
 class Executor(Protocol):

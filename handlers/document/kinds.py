@@ -20,6 +20,11 @@ _ODF = {
     b"application/vnd.oasis.opendocument.spreadsheet": "ods",
     b"application/vnd.oasis.opendocument.presentation": "odp",
 }
+_OLD = {"WordDocument": "doc", "Workbook": "xls", "Book": "xls", "PowerPoint Document": "ppt"}
+"""The stream that each older kind has."""
+_STREAM_NAME = 64
+"""Bytes of a stream's name in the directory of such a file."""
+_CHUNK = 1 << 20
 _OOXML = {"word/": "docx", "xl/": "xlsx", "ppt/": "pptx"}
 
 
@@ -70,9 +75,25 @@ def _packed_kind(path: Path) -> str:
 
 
 def _old_kind(path: Path) -> str:
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix in PACKED:
+    streams = _old_streams(path)
+    if "EncryptedPackage" in streams:  # a docx, xlsx or pptx
         raise Unusable(f"{path.name} is encrypted: save it without a password first")
-    if suffix not in OFFICE:
-        raise Unusable(f"{path.name} is a file of an older office program: name it .doc, .xls or .ppt")
-    return suffix
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix in OFFICE - PACKED:
+        return suffix
+    found = next((kind for name, kind in _OLD.items() if name in streams), None)
+    if found is None:
+        raise Unusable(f"{path.name} is a file of an older program, and not one of the documents doc, ppt, xls")
+    return found
+
+
+def _old_streams(path: Path) -> set[str]:
+    """The names of those streams in the file that show its kind."""
+    entries = {name: name.encode("utf-16-le").ljust(_STREAM_NAME, b"\0") for name in (*_OLD, "EncryptedPackage")}
+    found, before = set[str](), b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            seen = before + chunk
+            found.update(name for name, entry in entries.items() if entry in seen)
+            before = seen[1 - _STREAM_NAME :]
+    return found

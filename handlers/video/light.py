@@ -10,11 +10,14 @@ PQ, HLG = 16, 18
 HDR = frozenset({PQ, HLG})
 _USUAL_PEAK = 1000.0
 """cd/m²: the peak of a film that states none, and of the display that HLG is meant for."""
+_DOLBY = "Dolby Vision"
+_DOLBY_ALONE = (5, 10)
+"""Profiles whose picture need not be one of another format: in h265, and in av1."""
 _DYNAMIC = {
     "DYNAMIC_HDR_PLUS": "HDR10+",
     "DYNAMIC_HDR_VIVID": "HDR Vivid",
-    "DOVI_METADATA": "Dolby Vision",
-    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DOVI_METADATA": _DOLBY,
+    "DOVI_RPU_BUFFER": _DOLBY,
 }
 
 
@@ -39,6 +42,13 @@ class Light(msgspec.Struct, frozen=True, kw_only=True):
     """cd/m², of a whole frame (MaxFALL); 0: not stated."""
     dynamic: tuple[str, ...] = ()
     """Names of formats with metadata for each scene."""
+    dolby_alone: bool = False
+    """Whether its colours are right only with the metadata of Dolby Vision."""
+
+    @property
+    def dolby(self) -> bool:
+        """Whether it is of Dolby Vision."""
+        return _DOLBY in self.dynamic
 
     def peak(self, transfer: int) -> float:
         """Brightness of the brightest pixels, in cd/m²."""
@@ -57,6 +67,13 @@ def light_of(side_data: Any) -> Light:
         brightest_average=average,
         dynamic=tuple(dict.fromkeys(name for key, name in _DYNAMIC.items() if side_data.get(key) is not None)),
     )
+
+
+def with_dolby(light: Light, record: bytes) -> Light:
+    """The same, with what the file states about Dolby Vision: FFmpeg's AVDOVIDecoderConfigurationRecord."""
+    profile, base = record[2], record[7]
+    alone = profile in _DOLBY_ALONE and not base
+    return msgspec.structs.replace(light, dynamic=tuple(dict.fromkeys([*light.dynamic, _DOLBY])), dolby_alone=alone)
 
 
 def _mastering(raw: bytes) -> Mastering | None:

@@ -13,6 +13,7 @@ import av
 import msgspec
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
@@ -20,7 +21,7 @@ from av.video.stream import VideoStream
 from ...events.counted import counted
 from ..media.damage import are_missing, gif_break, lacking_bytes
 from .estimate import TrackInfo, VideoInfo
-from .light import HDR, Light, light_of
+from .light import HDR, Light, light_of, with_dolby
 from .mov_tables import keyframe_leads
 from .opening import (
     UnusableInputError,
@@ -98,7 +99,11 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Primaries, transfer and matrix, by FFmpeg's numbers; 2 is unknown."""
     full_range: bool
     light: Light = Light()
-    """The facts that it states about light, if it has a high dynamic range."""
+    """The facts that it states about light, if it has a high dynamic range or is of Dolby Vision."""
+    spherical: bool = False
+    """Whether it is marked as a picture all around whoever looks at it."""
+    stereoscopic: bool = False
+    """Whether it is marked as one picture for each eye, side by side for example."""
     sounds: tuple[TrackInfo, ...]
     """Its sound tracks."""
     beside: int
@@ -225,7 +230,9 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             pixel_aspect=as_fraction(stream.sample_aspect_ratio) or Fraction(1),
             colour=(context.color_primaries, context.color_trc, context.colorspace),
             full_range=first is not None and first.color_range == ColorRange.JPEG,
-            light=light_of(first.side_data) if first and context.color_trc in HDR else Light(),
+            light=_light(context, first),
+            spherical=first is not None and first.side_data.get("SPHERICAL") is not None,
+            stereoscopic=first is not None and _is_stereoscopic(first),
             sounds=tuple(_sound_info(track) for track in container.streams.audio),
             beside=_bytes_beside(container, float((ending.end - start) * as_fraction(stream.time_base))),
             codec=context.codec.canonical_name,
@@ -236,6 +243,18 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             fine_colours=first is not None and _has_fine_colours(first),
             rgb=first is not None and _is_rgb(first),
         )
+
+
+def _light(context: VideoCodecContext, first: VideoFrame | None) -> Light:
+    """The facts about light that the first frame and the container state."""
+    light = light_of(first.side_data) if first and context.color_trc in HDR else Light()
+    dolby = getattr(context, "coded_side_data", {}).get("dovi_conf")  # PyAV 18 does not tell
+    return with_dolby(light, dolby) if dolby else light
+
+
+def _is_stereoscopic(frame: VideoFrame) -> bool:
+    stereo = frame.side_data.get("STEREO3D")
+    return stereo is not None and any(bytes(stereo)[:4])  # its first number is 0 if there is one picture
 
 
 _STORED_BITRATE = ("BPS", "BPS-eng")

@@ -1,5 +1,6 @@
 """Films with sound tracks, subtitles, chapters, tags, attachments and a cover, made with PyAV."""
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from operator import itemgetter
@@ -156,3 +157,30 @@ def _add_beside(output: OutputContainer, beside: Beside) -> None:
     ]
     if chapters:
         output.set_chapters(chapters)
+
+
+def _box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+def dolby(profile: int, base: int) -> bytes:
+    """Return the mark of Dolby Vision, with the kind of picture that it is to all others; 0: it is none."""
+    return _box(b"dvvC", struct.pack(">BBHB19x", 1, 0, profile << 9 | 6 << 3 | 5, base << 4))
+
+
+_PROJECTION = _box(b"proj", _box(b"prhd", bytes(16)) + _box(b"equi", bytes(20)))
+SPHERICAL = _box(b"sv3d", _box(b"svhd", bytes(4) + b"camera\0") + _PROJECTION)
+SIDE_BY_SIDE = _box(b"st3d", bytes(4) + b"\2")
+
+
+def marked(source: Path, path: Path, marks: bytes) -> Path:
+    """The film, a mp4 or mov whose index lies at the end, with marks in the description of its picture."""
+    content = bytearray(source.read_bytes())
+    entry = content.index(b"stsd") + 12
+    place = entry + int.from_bytes(content[entry : entry + 4], "big")
+    starts = [content.rindex(name, 0, entry) - 4 for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")]
+    for at in (*starts, entry):
+        content[at : at + 4] = (int.from_bytes(content[at : at + 4], "big") + len(marks)).to_bytes(4, "big")
+    content[place:place] = marks
+    path.write_bytes(content)
+    return path

@@ -225,6 +225,11 @@ def lost_picture_notes(source: VideoSource, result: "Path", container: str) -> l
         "shape of pixels": (source.pixel_aspect, made.pixel_aspect),
         "transparency": (source.transparent, made.transparent),
         "colours": (source.colour, made.colour),
+        "mark as spherical": (source.spherical, made.spherical),
+        "mark as stereoscopic": (source.stereoscopic, made.stereoscopic),
     }
     lost = [what for what, (before, after) in pairs.items() if before != after]
-    return [f"{', '.join(lost)} of the picture dropped: {container} has no place for it"] if lost else []
+    notes = [f"{', '.join(lost)} of the picture dropped: {container} has no place for it"] if lost else []
+    if source.light.dolby and not made.light.dolby:
+        notes.append("no longer marked as Dolby Vision: mp4 and mkv keep the mark")
+    return notes

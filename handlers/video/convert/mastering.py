@@ -23,10 +23,11 @@ def with_light(target: Target, source: VideoSource, pixels: PixelFormat) -> Targ
 
 
 def light_notes(target: Target, source: VideoSource, pixels: PixelFormat) -> list[str]:
-    """Notes on light metadata that is lost."""
+    """Notes on light metadata that is lost, and on colours that are wrong without it."""
+    notes = ["its colours are wrong: they need the metadata of Dolby Vision"] if source.light.dolby_alone else []
     if pixels.standard_range:
-        return []
-    notes = [f"metadata of {name} dropped" for name in source.light.dynamic]
+        return notes
+    notes += [f"metadata of {name} dropped" for name in source.light.dynamic]
     if _has_light_data(source) and not _is_writable(target, source, pixels):
         notes.append(f"mastering metadata of HDR10 dropped: {target.video_encoder} cannot write it")
     return notes

@@ -299,7 +299,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
 _BITEXACT = {"fflags": "+bitexact"}
 """Without it Matroska files have a random id, and no two runs give the same file."""
-_FASTSTART = {**_BITEXACT, "movflags": "+faststart"}
+_FASTSTART = {**_BITEXACT, "movflags": "+faststart", "strict": "unofficial"}
+"""`strict`: else a copied picture is no longer marked as Dolby Vision, spherical or stereoscopic."""
 _PCM = tuple(f"pcm_{kind}" for kind in ("u8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le"))
 """Uncompressed sound that mov and Matroska both hold."""
 _PCM_OF_MOV = ("pcm_s8", "pcm_f32be", "pcm_f64be", "pcm_alaw", "pcm_mulaw")

@@ -264,6 +264,10 @@ def picture_notes(source: VideoSource, pixels: PixelFormat, options: VideoConver
     notes = _size_notes(source, options)
     if source.captions and (codec != "h264" or options.backend == "ffmpeg"):
         notes.append("closed captions dropped: only h264 by the built-in backend keeps them")
+    if source.spherical:
+        notes.append("no longer marked as spherical (360 degrees): players show it flat")
+    if source.stereoscopic and (codec != "h264" or options.backend == "ffmpeg"):
+        notes.append("no longer marked as stereoscopic: only h264 by the built-in backend keeps it")
     if source.transparent:
         notes.append("transparency dropped")
     if source.fine_colours:

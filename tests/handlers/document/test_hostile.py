@@ -12,6 +12,7 @@ from PIL import Image
 
 from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.document.archive import inspect_archive
+from tasktrail.handlers.document.kinds import document_kind
 from tasktrail.handlers.document.pages import pixels
 from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
 from tasktrail.handlers.document.preview.sizes import MAX_PAGE_PIXELS, MAX_PAGE_SIDE, choose_scale
@@ -214,6 +215,33 @@ def test_encrypted_documents_are_refused(odt: Callable[..., Path], tmp_path: Pat
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     assert "encrypted" in refused(path)
+
+
+def old_document(path: Path, *streams: str) -> Path:
+    """Write what tells the kind of a file of an older office program: the names of its streams, here over 1 MB in."""
+    names = b"".join(name.encode("utf-16-le").ljust(128, b"\0") for name in ("Root Entry", *streams))
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust((1 << 20) - 160, b"\0") + names)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.docx", "a.doc", "a"])
+def test_an_encrypted_document_of_office_is_refused_under_any_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match=f"{name} is encrypted: save it without a password"):
+        document_kind(old_document(tmp_path / name, "EncryptionInfo", "EncryptedPackage"))
+
+
+@pytest.mark.parametrize(
+    ("name", "stream", "kind"),
+    [
+        ("a.docx", "WordDocument", "doc"),
+        ("a.xlsx", "Workbook", "xls"),
+        ("a", "PowerPoint Document", "ppt"),
+        ("a.doc", "no stream that we know", "doc"),
+    ],
+)
+def test_an_older_document_is_known_under_another_name(name: str, stream: str, kind: str, tmp_path: Path) -> None:
+    """Those named .docx were called encrypted."""
+    assert document_kind(old_document(tmp_path / name, stream)) == kind
 
 
 def test_a_damaged_archive_is_refused(odt: Callable[..., Path]) -> None:

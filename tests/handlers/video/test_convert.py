@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 from conversions import saved_by
+from full_films import SIDE_BY_SIDE, SPHERICAL, marked
 
 from tasktrail.events.errors import InvalidOptions, InvalidPath, TasktrailError
 from tasktrail.handlers import Finished, Rejected
@@ -197,6 +198,19 @@ def test_closed_captions_are_kept_or_told(
     assert (told in outcome.result["notes"]) == (not kept)
     with av.open(str(context.output_file)) as made:
         assert all((frame.side_data.get("A53_CC") is not None) == kept for frame in made.decode(video=0))
+
+
+@pytest.mark.parametrize(("codec", "stereoscopic"), [("h264", True), ("h265", False)])
+def test_the_marks_that_a_spherical_film_loses_are_noted(
+    *, codec: str, stereoscopic: bool, clips: Callable[..., Path], prepare: Any, convert: Any, tmp_path: Path
+) -> None:
+    source = marked(clips(audio="", seconds=1), tmp_path / "in.mp4", SPHERICAL + SIDE_BY_SIDE)
+    context = prepare(source, video_codec=codec)
+    notes = ["no longer marked as spherical (360 degrees): players show it flat"]
+    lost = "no longer marked as stereoscopic: only h264 by the built-in backend keeps it"
+    assert convert(context).result["notes"] == [*notes, *([] if stereoscopic else [lost])]
+    made = read_source(context.output_file)
+    assert (made.spherical, made.stereoscopic) == (False, stereoscopic)
 
 
 @pytest.mark.parametrize("segment_seconds", [0.5, 600])

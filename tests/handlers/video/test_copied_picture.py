@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 from conversions import SOURCES, at_checkpoint, digest
-from full_films import Tone, make
+from full_films import SIDE_BY_SIDE, SPHERICAL, Tone, dolby, make, marked
 from properties import differences
 from trimmed_films import trimmed, with_edits
 
@@ -127,6 +127,28 @@ def test_rotation_stays_a_word_or_is_noted(
     assert kept is (lost == [])
     assert kept or output == "out.mkv"
     assert outcome.result["width"] == (120 if rotation == 90 else 160)
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv"])
+def test_marks_of_dolby_vision_and_of_spherical_films_are_kept(
+    output: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    plain = clips(codec="libx265", options={"x265-params": "log-level=none"}, audio="", seconds=1)
+    source = marked(plain, tmp_path / "in.mp4", dolby(8, 4) + SPHERICAL + SIDE_BY_SIDE)
+    context = prepare(source, output, **COPY)
+    assert convert(context).result["notes"] == []
+    made = read_source(context.output_file)
+    assert (made.spherical, made.stereoscopic) == (True, True)
+    assert dolby(8, 4)[8:16] in context.output_file.read_bytes()
+
+
+@pytest.mark.skipif(av.__version__.startswith("18."), reason="PyAV 18 does not tell that a film is of Dolby Vision")
+def test_a_mov_that_loses_dolby_vision_says_so(
+    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    plain = clips(codec="libx265", options={"x265-params": "log-level=none"}, audio="", seconds=1)
+    outcome = convert(prepare(marked(plain, tmp_path / "in.mp4", dolby(8, 4)), "out.mov", **COPY))
+    assert outcome.result["notes"] == ["no longer marked as Dolby Vision: mp4 and mkv keep the mark"]
 
 
 def test_all_else_is_kept_as_when_the_picture_is_encoded(

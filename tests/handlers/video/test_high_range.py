@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
 from bright_films import FILMS, HLG, PQ, REFERENCES, apart, first_picture, make, scene, small
+from full_films import dolby, marked
 
 from tasktrail.events.errors import InvalidOptions
 from tasktrail.handlers import Finished, Rejected
@@ -26,6 +28,7 @@ from tasktrail.testing import RecordingContext, job_for, run_handler
 BT2020 = 9
 NAMES = [film.name for film in FILMS]
 PLAIN = FILMS[0]
+WRONG = "its colours are wrong: they need the metadata of Dolby Vision"
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +224,31 @@ def test_it_is_mapped_where_the_profile_has_eight_bits_or_it_is_asked_for(
     assert outcome.result["notes"][-1].startswith("high dynamic range became standard")
     made = read_source(context.output_file)
     assert (made.colour, made.depth, made.light) == ((1, 1, 1), bits, Light())
+
+
+@pytest.mark.skipif(av.__version__.startswith("18."), reason="PyAV 18 does not tell that a film is of Dolby Vision")
+@pytest.mark.parametrize(
+    ("profile", "base", "options", "notes"),
+    [
+        (8, 1, {"video_codec": "h265"}, ["metadata of Dolby Vision dropped"]),
+        (5, 0, {"video_codec": "h265"}, [WRONG, "metadata of Dolby Vision dropped"]),
+        (5, 0, {}, [WRONG]),
+    ],
+)
+def test_what_a_film_of_dolby_vision_loses_is_noted(
+    *,
+    profile: int,
+    base: int,
+    options: dict[str, Any],
+    notes: list[str],
+    films: dict[str, Path],
+    prepare: Callable[..., Any],
+    convert: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    source = marked(films["pq-1000"], tmp_path / "in.mp4", dolby(profile, base))
+    outcome = convert(prepare(source, **options))
+    assert outcome.result["notes"][-len(notes) :] == notes
 
 
 def test_a_plain_film_is_left_alone_whatever_is_asked(
