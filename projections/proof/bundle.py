@@ -93,11 +93,13 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     if gone:  # a task is forgotten as a whole
         raise not_as_sealed(seal, f": the record at {gone[0]}, of task {task_id}, was dropped")
     try:
-        records, tasks = _trees(log, size)
+        records, tasks, number = _trees(log, size, task_id)
     except IndexError as error:
         raise damaged(error) from error
     if not seal.fits(records, tasks):
         raise not_as_sealed(seal)
+    if number > len(rows):  # they were searched for by indexes, which no seal covers
+        raise not_as_sealed(seal, f": a search finds {len(rows)} of the {counted(number, 'record')} of task {task_id}")
     hashes = _Hashes()
     proven = []
     for row in rows:
@@ -116,14 +118,17 @@ def prove(log: LogReader, folder: Path, task_id: int, key: PublicKey | None = No
     )
 
 
-def _trees(log: LogReader, size: int) -> tuple[Tree, Tree]:
-    """Whole trees over the records and the tasks of the first `size` records."""
+def _trees(log: LogReader, size: int, wanted: int) -> tuple[Tree, Tree, int]:
+    """Whole trees over the records and the tasks of the first `size` records, and how many are of the wanted task."""
     tasks = Tree()
+    number = 0
 
     def leaves() -> Iterable[bytes]:
+        nonlocal number
         for _position, task_id, version, digest in log.hashes(limit=size):
             if task_id:
                 tasks.put(task_id - 1, task_leaf(task_id, version, digest))
+            number += task_id == wanted
             yield leaf_hash(digest)
 
-    return Tree(leaves()), tasks
+    return Tree(leaves()), tasks, number

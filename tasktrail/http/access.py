@@ -258,7 +258,7 @@ class AccessMiddleware:
         if _without_port(source.host) not in self._hosts:
             raise WrongHost(f"The request is for {source.host!r}" if source.host else "The request names no host")
         scope["state"]["address"] = f"{source.scheme}://{source.host}"
-        _refuse_foreign_pages(source, scope, headers)
+        _refuse_foreign_pages(source, self._hosts, scope, headers)
         try:
             who = self._access.identify(headers, secure=source.scheme == "https")
         except Unauthorized:
@@ -281,15 +281,18 @@ _PROXY_SAYS_TOO_LITTLE = (
 )
 
 
-def _refuse_foreign_pages(source: RequestOrigin, scope: Any, headers: dict[bytes, bytes]) -> None:
+def _refuse_foreign_pages(
+    source: RequestOrigin, hosts: frozenset[str], scope: Any, headers: dict[bytes, bytes]
+) -> None:
     """Raise `WrongOrigin` for requests of foreign pages, and `_ForeignLink` for a link that a person followed."""
     origin = headers.get(b"origin", b"").decode("latin-1").lower()
     own_origin = _origin(source)
     if origin and origin != own_origin:
-        same_name = _without_port(origin.rpartition("//")[2]) == _without_port(source.host)
+        # Maybe a page of our own: a proxy that is told nothing puts its own name for this service into `Host`.
+        own_name = _without_port(origin.rpartition("//")[2]) in hosts
         raise WrongOrigin(
             f"The request comes from a page of {origin!r}, for which this service is {own_origin!r}",
-            remedy=_PROXY_SAYS_TOO_LITTLE if same_name else "",
+            remedy=_PROXY_SAYS_TOO_LITTLE if own_name else "",
         )
     if headers.get(b"sec-fetch-site", b"none").lower() in _OURS:
         return

@@ -66,6 +66,7 @@ from .streams import (
     as_named_events,
     as_server_sent,
     encoded,
+    refuse_unreadable,
 )
 
 T = TypeVar("T")
@@ -451,6 +452,7 @@ async def get_events(
         return await _stream(request, backend, span)
     connection = request.scope["state"]["connection"]
     connection.room.refuse_stream(connection.who)
+    await refuse_unreadable(backend, span)
     return Stream(array(encoded(backend, span, as_json_array, connection)), media_type="application/json")
 
 
@@ -481,6 +483,7 @@ async def _stream(request: HttpRequest, backend: Backend, span: StreamRequest) -
         field = "Last-Event-ID" if last else field
         span = replace(span, after=_position(last) if last else span.after, follow=True)
     await backend.reach(span.after, field)
+    await refuse_unreadable(backend, span)
     encode = (as_named_events if span.named else as_server_sent) if events else as_json_lines
     return Stream(
         encoded(backend, span, encode, connection),

@@ -335,6 +335,11 @@ async def encoded(
                 return
 
 
+async def refuse_unreadable(backend: "Backend", span: StreamRequest) -> None:
+    """Read what the answer begins with. Raises its errors, which nobody would be told once the answer has begun."""
+    await _Reading(backend, span).next(span.after, _ANY)
+
+
 async def _batches(backend: "Backend", span: StreamRequest) -> AsyncIterator[list[EncodedRecord]]:
     """Yield the recorded events, then new ones. An empty batch is a sign of life. The caller may empty the lists."""
     position, reading = span.after, _Reading(backend, span)

@@ -17,6 +17,7 @@ import pytest
 
 from tasktrail.cli.app import App
 from tasktrail.config.load import OTHER_VARIABLES, keys
+from tasktrail.http.requests import MAX_BODY
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "docs" / "production"
@@ -108,6 +109,7 @@ def nginx(folder: Path, port: int, behind: int) -> list[str]:
     paths = "".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    paths += "client_body_buffer_size 16m;"  # root's nginx works as a user who cannot enter the folder
     whole = f"pid {folder}/nginx.pid; error_log stderr; events {{}} http {{ access_log off; {paths} {text} }}"
     (folder / "nginx.conf").write_text(whole)
     return ["nginx", "-c", str(folder / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
@@ -161,3 +163,7 @@ def test_a_proxy_passes_pages_commands_and_streams_on(
                 paused = client.post("/v1/queue/pause", json={"reason": "by way of the proxy"}, extensions=extensions)
                 assert paused.status_code == 202
                 assert any("by way of the proxy" in line for line in lines)
+            most = b"[" + b" " * (MAX_BODY - 2) + b"]"
+            kind = {"content-type": "application/json"}
+            taken = client.post("/v1/commands", content=most, headers=kind, extensions=extensions)
+            assert (taken.status_code, taken.text) == (202, "[]")

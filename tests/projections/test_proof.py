@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archiving import archive
 from forgery import forging
 from histories import BEGIN, Journal, random_history
 from hypothesis import given
@@ -25,6 +26,7 @@ from tasktrail.events.errors import LogCorrupt, UnknownTask
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
+from tasktrail.events.task_events import Cancelled, Created
 from tasktrail.projections.errors import NotAsSealed, SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
@@ -360,6 +362,23 @@ def test_a_record_that_does_not_match_its_hash_is_not_given_out_as_proven(sealed
         ((task_id,),) = conn.execute("SELECT task_id FROM events WHERE position = 2")
     with pytest.raises(NotAsSealed, match="Position 2"):
         sealed.proof(task_id)
+
+
+def test_a_history_whose_end_is_not_found_is_not_given_out_as_proven(tmp_path: Path) -> None:
+    """All records and hashes are there, and the note which archive has more of the task is gone."""
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    for event in (Created(type="noop"), Cancelled()):
+        journal.record(1, event)
+        archive(journal, log.head().position)
+    log.close()
+    sealed = Sealed(tmp_path)
+    sealed.seal()
+    assert len(sealed.proof(1)["records"]) == 2
+    with forging(sealed.path) as conn:
+        assert conn.execute("DELETE FROM archived_tasks WHERE task_id = 1").rowcount == 1
+    with pytest.raises(NotAsSealed, match="1 of the 2 records of task 1"):
+        sealed.proof(1)
 
 
 def test_a_log_that_lacks_a_whole_task_is_told_as_damaged(sealed: Sealed) -> None:

@@ -275,6 +275,7 @@ def test_a_page_behind_a_proxy_is_of_this_service_however_the_port_is_written(
         ({"x-forwarded-proto": "https"}, "https://tasks.example.org:8443"),  # the proxy has omitted the port
         ({}, "https://tasks.example.org"),  # it has not announced that it uses TLS
         ({"x-forwarded-proto": "https", "x-forwarded-host": "tasks.example.org:80"}, "https://tasks.example.org"),
+        ({"host": "127.0.0.1:8080"}, "https://tasks.example.org"),  # nginx that is told nothing
     ],
 )
 def test_a_proxy_that_passes_too_little_on_is_told_from_a_strange_page(
@@ -282,11 +283,13 @@ def test_a_proxy_that_passes_too_little_on_is_told_from_a_strange_page(
 ) -> None:
     server = serve(network=Network(hosts=("tasks.example.org",), trusted_proxies=("127.0.0.1",)))
     with httpx.Client(base_url=server.address, trust_env=False, headers={**AUTH, **told}) as client:
-        refused = client.get("/v1/stats", headers={"host": "tasks.example.org", "origin": origin})
+        refused = client.get("/v1/stats", headers={"host": "tasks.example.org", "origin": origin, **told})
         assert (refused.status_code, refused.json()["code"]) == (403, "wrong_origin")
         assert origin in refused.json()["detail"]
         assert "proxy" in refused.json()["remedy"]
-        strange = client.get("/v1/stats", headers={"host": "tasks.example.org", "origin": "https://evil.example"})
+        strange = client.get(
+            "/v1/stats", headers={"host": "tasks.example.org", "origin": "https://evil.example", **told}
+        )
         assert "proxy" not in strange.json()["remedy"]
 
 

@@ -11,11 +11,16 @@ from typing import Any
 
 import httpx
 import pytest
-from owner import LINE
+from archiving import archive
+from histories import BEGIN, Journal
+from owner import AUTH, LINE
 
 from tasktrail.api.service import TaskService
-from tasktrail.events import Accepted, CreateTask
+from tasktrail.config.settings import Config
+from tasktrail.events import Accepted, Cancelled, Created, CreateTask
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.http import streams
+from tasktrail.http.server import HttpServer
 
 Many = Callable[..., list[CreateTask]]
 Wish = Callable[..., dict[str, Any]]
@@ -264,6 +269,28 @@ def test_a_position_that_is_durable_is_taken_although_that_has_not_been_announce
     service.watermark.rise(accepted.position)
     assert behind < accepted.position
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS])
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/events?follow=true", "/v1/tasks/1/events"])
+def test_a_stream_that_cannot_begin_is_answered_with_the_reason(
+    serve: Callable[..., HttpServer], tmp_path: Path, path: str, headers: dict[str, str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    log = SqliteEventLog(tmp_path / "data" / "log.db", now=BEGIN)
+    journal = Journal(log)
+    journal.record(1, Created(type="noop"), Cancelled())
+    archive(journal, 1)
+    log.close()
+    with TaskService.open(tmp_path / "data", config=Config(workers=1)) as service:
+        (file,) = (tmp_path / "data" / "archive").iterdir()
+        server = serve(service)
+        file.rename(tmp_path / "away")
+        with httpx.Client(base_url=server.address, headers={**AUTH, **headers}, trust_env=False) as client:
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (500, "log_corrupt")
+            assert file.name in answer.json()["detail"]
+        assert server.stop()
 
 
 def test_a_position_beyond_the_log_is_refused(web: httpx.Client) -> None:
