@@ -41,7 +41,7 @@ from ...events.system_events import WorkerExited
 from . import commands
 from .dependencies import ended
 from .node_changes import nodes_seen
-from .resources import Ceiling, ceiling_of, memory_after_a_kill, why_it_never_fits
+from .resources import ceiling_of, memory_after_a_kill, why_it_never_fits
 from .state import AttemptId, Reconciliation, Running, SchedulerState
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
@@ -205,14 +205,15 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
 
 
 def _memory_next(state: SchedulerState, report: AttemptEnded, running: Running) -> int:
-    sample, ceiling = state.sample, ceiling_of(state.limits, state.sample, state.reserved)
-    if state.nodes.many:
-        node = state.nodes.by_name.get(running.node)
-        if node is None or node.sampled_at is None:
-            return 0
-        # What its attempts have beyond their reservations is not measured there, so the ceiling would be too low.
-        sample, ceiling = node.sample, Ceiling(min(node.sample.memory_total, state.limits.max_memory), 0)
-    return memory_after_a_kill(report.memory_used, sample.memory_total, ceiling)
+    if not state.nodes.many:
+        ceiling = ceiling_of(state.limits, state.sample, state.reserved).memory
+        return memory_after_a_kill(report.memory_used, state.sample.memory_total, ceiling)
+    node = state.nodes.by_name.get(running.node)
+    if node is None or node.sampled_at is None:
+        return 0
+    # What attempts have beyond their reservations is not measured there, so the node's own ceiling would be too low.
+    total = node.sample.memory_total
+    return memory_after_a_kill(report.memory_used, total, min(total, state.limits.max_memory))
 
 
 def ask_for_held(work: UnitOfWork) -> None:

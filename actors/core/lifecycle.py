@@ -24,7 +24,7 @@ from .erasure import Unreadable, unreadable
 from .limits import Limits
 from .messages import Boot, Sampled
 from .node_changes import note_nodes
-from .resources import Used, temp_quota
+from .resources import NOTHING_USED, temp_quota
 from .state import Running, SchedulerState
 from .timeouts import tick
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
@@ -107,7 +107,7 @@ def recover(work: UnitOfWork, running: Mapping[int, Running]) -> None:
     state.look_at_windows()
     for entry in running.values():
         state.hold(entry)
-        entry.used = Used()
+        entry.used = NOTHING_USED
         task = state.tasks[entry.task_id]
         if task.status != "running" or task.attempt != entry.attempt:
             work.stop(entry)

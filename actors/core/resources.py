@@ -48,6 +48,10 @@ class Used(NamedTuple):
     """Bytes of memory that it has besides. What several processes share is measured several times."""
 
 
+NOTHING_USED = Used()
+"""By an attempt that has started since the last sample."""
+
+
 def used_of(task: TaskState, memory: int | None = None, temp: int | None = None) -> Used:
     """What an attempt of the task uses of its reservation, by these bytes. None and less than 0 count as all of it."""
     all_memory, all_temp = task.memory_needed, task.temp_needed
@@ -76,10 +80,20 @@ class Reserved(msgspec.Struct):
 
     def take(self, task: TaskState) -> None:
         """Reserve the resources that a task is expected to need."""
-        self.memory += task.memory_needed
-        self.temp += task.temp_needed
-        self.unused_memory += task.memory_needed
-        self.unused_temp += task.temp_needed
+        self._add(task, NOTHING_USED, 1)
+
+    def give_back(self, task: TaskState, used: Used) -> None:
+        """Free what was reserved for a task that has ended. `used`: of that, by the last sample."""
+        self._add(task, used, -1)
+        self.gone_memory += used.memory + used.beyond
+        self.gone_temp += used.temp
+
+    def change(self, before: TaskState, now: TaskState, used: Used) -> Used:
+        """Reserve for a running attempt what it needs now, and return what it uses of that. `used`: of it before."""
+        used_now = used_of(now, used.memory + used.beyond, used.temp)
+        self._add(before, used, -1)
+        self._add(now, used_now, 1)
+        return used_now
 
     def show(self, used: Used) -> None:
         """Take account of the use of a running attempt by the last sample."""
@@ -87,32 +101,20 @@ class Reserved(msgspec.Struct):
         self.unused_temp -= used.temp
         self.beyond += used.beyond
 
-    def change(self, before: TaskState, now: TaskState, used: Used) -> Used:
-        """Reserve for a running attempt what it needs now, and return what it uses of that. `used`: of it before."""
-        used_now = used_of(now, used.memory + used.beyond, used.temp)
-        self.give_back(before, used)
-        self.gone_memory -= used.memory + used.beyond
-        self.gone_temp -= used.temp
-        self.take(now)
-        self.show(used_now)
-        return used_now
-
-    def give_back(self, task: TaskState, used: Used) -> None:
-        """Free what was reserved for a task that has ended. `used`: of that, by the last sample."""
-        self.memory -= task.memory_needed
-        self.temp -= task.temp_needed
-        self.unused_memory -= task.memory_needed - used.memory
-        self.unused_temp -= task.temp_needed - used.temp
-        self.beyond -= used.beyond
-        self.gone_memory += used.memory + used.beyond
-        self.gone_temp += used.temp
-
     def sampled(self, running: Iterable[Used]) -> None:
         """Take account of a new sample, which shows what the running attempts use, and nothing of those that ended."""
         self.unused_memory, self.unused_temp = self.memory, self.temp
         self.gone_memory = self.gone_temp = self.beyond = 0
         for used in running:
             self.show(used)
+
+    def _add(self, task: TaskState, used: Used, times: Literal[1, -1]) -> None:
+        memory, temp = task.memory_needed, task.temp_needed
+        self.memory += times * memory
+        self.temp += times * temp
+        self.unused_memory += times * (memory - used.memory)
+        self.unused_temp += times * (temp - used.temp)
+        self.beyond += times * used.beyond
 
     @property
     def more_to_come(self) -> bool:
@@ -211,13 +213,18 @@ _SURELY_FREE = 0.75
 """The part of a ceiling that will come free: idle workers keep some memory, and other programs may grow."""
 
 
-def memory_after_a_kill(used: int, total: int, ceiling: Ceiling) -> int:
+def memory_after_a_kill(used: int, total: int, ceiling: int) -> int:
     """Bytes to reserve for the next attempt, after one was killed because it had `used` and memory ran out.
 
     It would have taken more, nobody knows how much. With half of the machine, no two such tasks start together. It has
     to come free, or the task would wait for ever.
+
+    Args:
+        used: bytes.
+        total: bytes of memory of the machine.
+        ceiling: bytes that the task could have once all our attempts have ended.
     """
-    return min(2 * used, total // 2, int(_SURELY_FREE * ceiling.memory))
+    return min(2 * used, total // 2, int(_SURELY_FREE * ceiling))
 
 
 _Parked: TypeAlias = tuple[int, float, int]

@@ -71,7 +71,7 @@ from .nodes import Nodes, NodeSample, Spot
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .rates import Rates, Starts
 from .recorded_nodes import RecordedNodes
-from .resources import MachineSample, Reserved, SetAside, Used, used_of
+from .resources import NOTHING_USED, MachineSample, Reserved, SetAside, Used, used_of
 from .routing import Offer, Workers, labels_of, pick
 from .schedules import NextRuns, Schedules
 from .sources import Sources
@@ -106,7 +106,7 @@ class Running(msgspec.Struct):
     reserved_for: TaskState
     since: datetime
     """When it began. If the clock is set, all times here are moved with it."""
-    used: Used = Used()
+    used: Used = NOTHING_USED
     """What it uses of its reservation by the last sample; nothing if it started later."""
     stopping: bool = False
     granted_at: datetime | None = None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasktrail.actors.core.explanation import WaitReason, obstacles
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.queue import ReadyQueue
-from tasktrail.actors.core.resources import MachineSample, Reserved, Used, machine_is_busy, never_fits
+from tasktrail.actors.core.resources import NOTHING_USED, MachineSample, Reserved, machine_is_busy, never_fits
 from tasktrail.events import CreateTask, RetryTask, SaveCheckpoint, Task, TaskState
 from tasktrail.events.commands import AbortAttempt, TaskCommand
 from tasktrail.events.context import DecisionContext
@@ -302,5 +302,5 @@ def test_what_is_taken_is_missing_until_it_is_given_back() -> None:
     task, reserved, limits = waiting(estimated_memory=100, estimated_temp=10), Reserved(), Limits(max_memory=150)
     reserved.take(task)
     assert obstacles(task, limits, MachineSample(), reserved)
-    reserved.give_back(task, Used())
+    reserved.give_back(task, NOTHING_USED)
     assert not obstacles(task, limits, MachineSample(), reserved)
