@@ -182,7 +182,10 @@ class ServiceLog:
     def _origin(self, task_id: int) -> tuple[str, str]:
         """The task's type, and the correlation id that it was created with."""
         if task_id not in self._origins:
-            first = self._first_record(task_id)
+            try:
+                first = self._first_record(task_id)
+            except TasktrailError:  # its archive is missing; whoever reads the history is told
+                first = None
             if first is None or not isinstance(first.event, Created):
                 return "", ""
             self._remember(first, first.event)

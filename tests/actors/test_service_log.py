@@ -24,7 +24,7 @@ from tasktrail.events import (
     Started,
 )
 from tasktrail.events.clock import SystemClock
-from tasktrail.events.errors import IllegalTransition
+from tasktrail.events.errors import IllegalTransition, LogCorrupt
 from tasktrail.events.system_events import DeliveryAttempted, LimitsChanged, QueuePaused, WorkerExited
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -102,6 +102,17 @@ def test_a_type_is_looked_up_once(told: Told) -> None:
     told.lines(record(Created(type="known"), task_id=1), record(Started(), task_id=1), record(Started(), task_id=2))
     (line,) = told.lines(record(Completed(), task_id=2))
     assert (line["type"], line["correlation_id"], told.asked) == ("looked_up", "batch-1", [2])
+
+
+def test_a_task_whose_first_record_cannot_be_read_is_told_without_its_type(told: Told) -> None:
+    """The lines about all other records of the same moment were lost with it."""
+
+    def unreadable(_task_id: int) -> Recorded | None:
+        raise LogCorrupt("The archive of positions 1 to 9 is missing")
+
+    told.service_log._first_record = unreadable
+    lines = told.lines(record(Started()), record(QueuePaused(), task_id=0))
+    assert [(line["event"], line.get("type")) for line in lines] == [("attempt started", ""), ("queue paused", None)]
 
 
 def test_commands_are_told_with_their_answers(told: Told) -> None:
