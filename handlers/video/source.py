@@ -253,7 +253,7 @@ def _light(context: VideoCodecContext, first: VideoFrame | None) -> Light:
 
 
 def _is_stereoscopic(frame: VideoFrame) -> bool:
-    stereo = frame.side_data.get("STEREO3D")
+    stereo: Any = frame.side_data.get("STEREO3D")
     return stereo is not None and any(bytes(stereo)[:4])  # its first number is 0 if there is one picture
 
 
