@@ -42,7 +42,7 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     never_fits: str = ""
     """Why that estimate can never fit; empty if it can."""
     memory_next: int = 0
-    """For an attempt that has ended: bytes to reserve for the next one if this one died because it had too few."""
+    """For an attempt that has ended: bytes to reserve for the next one if this one was killed for lack of memory."""
     temp_peak: int = 0
     """For an attempt that has ended: the most temp space that samples saw it use, in bytes."""
 

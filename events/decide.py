@@ -312,6 +312,7 @@ def _after_interruption(failure: Failed) -> tuple[Event, ...]:
 _KILLED = -9
 """The exit code of a worker or a tool that was killed with SIGKILL."""
 _MUCH_MORE = 1.5
+"""A reservation has to grow by more than this factor, so that kills which do not count come to an end."""
 
 
 def _after_crash(state: TaskState, failure: Failed, context: DecisionContext) -> tuple[Event, ...]:

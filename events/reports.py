@@ -38,7 +38,7 @@ class Run(Frame, frozen=True, tag="run"):
     estimate: Estimated = Estimated()
     """What was reserved for it, and how long it is expected to run."""
     probed: bool = False
-    """Whether the estimate comes from a probe of the input; then the input is not probed again."""
+    """Whether an earlier attempt has led to the estimate, by a probe or a kill; then the input is not probed again."""
     beat: float = 0.0
     """Seconds between two `AttemptBeat`; 0: none are wanted."""
     expected: float = 0.0

@@ -68,7 +68,7 @@ class TaskState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     resumed: bool = False
     """Whether the last attempt went on from a checkpoint."""
     estimate: Estimated | None = None
-    """The best estimate, once an attempt has probed the input."""
+    """The best estimate, once an attempt has probed the input or was killed for lack of memory."""
     input_read: ReadInput | None = None
     """The input as the last attempt that ended read it, if it was watched."""
     life_started_at: datetime | None = None

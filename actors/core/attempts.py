@@ -199,7 +199,7 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
         draining=state.draining or running.sought,  # the last service had stopped it, and could not record that
         probed=probed,
         never_fits=never_fits,
-        memory_next=_memory_next(state, report, running),
+        memory_next=0 if report.exit_code is None else _memory_next(state, report, running),
         temp_peak=running.temp_peak,
     )
 

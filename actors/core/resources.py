@@ -53,7 +53,7 @@ NOTHING_USED = Used()
 
 
 def used_of(task: TaskState, memory: int | None = None, temp: int | None = None) -> Used:
-    """What an attempt of the task uses of its reservation, by these bytes. None and less than 0 count as all of it."""
+    """What an attempt of the task uses of its reservation, by these bytes. None, or a negative `temp`: all of it."""
     all_memory, all_temp = task.memory_needed, task.temp_needed
     if memory is None:
         memory = all_memory

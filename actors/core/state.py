@@ -696,8 +696,8 @@ class SchedulerState:
         """Take the estimate of an attempt's probe. If it needs less than was reserved, the rest is free for others."""
         running.estimate = estimate
         before = running.reserved_for
-        less = min(estimate.memory, before.memory_needed), min(estimate.temp, before.temp_needed)
-        running.reserved_for = replace(before, estimate=replace(estimate, memory=less[0], temp=less[1]))
+        memory, temp = min(estimate.memory, before.memory_needed), min(estimate.temp, before.temp_needed)
+        running.reserved_for = replace(before, estimate=replace(estimate, memory=memory, temp=temp))
         running.used = self.reserved.change(before, running.reserved_for, running.used)
         if self.nodes.many:
             self._count_nodes_anew()

@@ -55,7 +55,7 @@ def group() -> Iterator[Path]:
 
 
 def test_attempts_that_ran_out_of_memory_together_end_one_after_another(group: Path, tmp_path: Path) -> None:
-    """All grow to a third of the limit and more. They were killed together until they counted as poison."""
+    """Four run side by side, and each grows to half of the limit. Killed together each time, they became poison."""
     (tmp_path / "own.py").write_text(HANDLERS)
     data = tmp_path / "data"
     data.mkdir()
