@@ -20,27 +20,35 @@ def sources(root: Path, *folders: str) -> Iterator[Path]:
             yield from (Path(where, file) for file in sorted(files) if file.endswith(".py"))
 
 
+def parsed(path: Path, word: str) -> Iterator[ast.AST]:
+    """Return the nodes of a file; none, without the work of parsing it, if a word is nowhere in it."""
+    text = path.read_text(encoding="utf-8")
+    if word in text:
+        yield from ast.walk(ast.parse(text))
+
+
+CLASS = re.compile(r"^ *class (\w+)\(([^)]*)", re.MULTILINE)
+
+
 def structs_with_text_annotations(paths: list[Path]) -> list[str]:
     """Return files that define a Struct, directly or through a base in another file, and postpone their annotations."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    classes = {path: CLASS.findall(path.read_text(encoding="utf-8")) for path in paths}
     bases = {
-        node.name: {ast.unparse(base).split(".")[-1].split("[")[0] for base in node.bases}
-        for tree in trees.values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
+        name: {base.strip().split(".")[-1].split("[")[0] for base in above.split(",")}
+        for found in classes.values()
+        for name, above in found
     }
     structs = {"Struct"}
     while more := {name for name, above in bases.items() if above & structs} - structs:
         structs |= more
     return [
         str(path)
-        for path, tree in trees.items()
-        if any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
-        and any(isinstance(node, ast.ClassDef) and node.name in structs for node in ast.walk(tree))
+        for path, found in classes.items()
+        if any(name in structs for name, _above in found)
+        and any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in parsed(path, "__future__"))
     ]
 
 
-@pytest.mark.slow
 def test_no_file_with_structs_postpones_its_annotations() -> None:
     assert structs_with_text_annotations(list(sources(ROOT, *ROOMS, "tests"))) == []
 
@@ -57,7 +65,7 @@ def ids_of_their_own(path: Path) -> list[str]:
     """Return parametrized tests whose names differ between processes; two that share the work then find no test."""
     return [
         f"{path}:{node.lineno}: {called}"
-        for node in ast.walk(ast.parse(path.read_bytes()))
+        for node in parsed(path, "parametrize")
         if isinstance(node, ast.FunctionDef)
         for decorator in node.decorator_list
         for part in ast.walk(decorator)
@@ -81,7 +89,7 @@ def clocks_of_everybody(path: Path) -> list[str]:
     """Return tests that change the whole process's time. A service that a session of tests shares would believe it."""
     return [
         f"{path}:{node.lineno}: {ast.unparse(node.args[0])}"
-        for node in ast.walk(ast.parse(path.read_bytes()))
+        for node in parsed(path, "setattr")
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr"
         if node.args and re.match(r"['\"]?(time|datetime)\b", ast.unparse(node.args[0]))
     ]
