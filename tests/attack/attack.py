@@ -20,10 +20,13 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="a small size of each")
     parser.add_argument("--seed", type=int, help="repeat the run of this seed")
     parser.add_argument("--only", metavar="NAMES", help=f"some of: {','.join(ATTACKS)}")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="of these the Kth of N parts")
     arguments = parser.parse_args()
     names = arguments.only.split(",") if arguments.only else ATTACKS
     if unknown := set(names) - set(ATTACKS):
         parser.error(f"no attack is called {', '.join(sorted(unknown))}; there are {', '.join(ATTACKS)}")
+    part, parts = map(int, arguments.part.split("/"))
+    names = names[part % parts :: parts]
     switches = ["--short"] * arguments.short + ([] if arguments.seed is None else ["--seed", str(arguments.seed)])
     failed = []
     for name in names:
