@@ -1,10 +1,10 @@
 # What a contributor runs. Only make and Python (3.11 or newer, with venv) have to be there before.
 # Settings, all optional: PYTHON=python3.13  VENV=.venv  N=200 (kills of `make crash`)  ARGS="..." (more for pytest or bench)
-# JOBS=2 (tests at once)
+# JOBS=3 (tests at once; otherwise one for each processor, at most 8)
 
 VENV ?= .venv
 ARGS ?=
-JOBS ?= 2
+JOBS ?= logical
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Of its own: what comes with Ray would otherwise decide what all the rest is tested with.
@@ -56,12 +56,12 @@ cluster-demo: $(RAY)/.postgresql-ready ## Rehearse a cluster on this machine: a 
 	$(RAY)/bin/python tests/cluster/demo.py $(ARGS)
 
 test: $(READY) ## Run the fast tests (unit, property, contract)
-	$(BIN)/pytest -n $(JOBS) -m "not slow and not crash and not long" $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 8 -m "not slow and not crash and not long" $(ARGS)
 
 # In some thousand tests with real processes, kills and a browser, on a busy machine, one may fail for the machine's
 # reasons. What fails is tried once more, alone; both reports stay in the output, for a test that fails once needs mending.
 test-all: $(READY) ## Run every test but the long ones, and a short kill campaign
-	$(BIN)/pytest -n $(JOBS) -m "not long" $(ARGS) || $(BIN)/pytest -m "not long" --last-failed --last-failed-no-failures none $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 8 -m "not long" $(ARGS) || $(BIN)/pytest -m "not long" --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/pytest -n 2 -m browser tests/browser $(ARGS) || $(BIN)/pytest -m browser tests/browser --last-failed --last-failed-no-failures none $(ARGS)
 	$(BIN)/python tests/crash/campaign.py --kills 20
 
@@ -184,7 +184,7 @@ long: $(READY) ## What CI has no time for: the long tests, a million simulated s
 newest: ## Run the tests of media files with the newest releases that pyproject.toml allows, nothing pinned
 	rm -rf .venv-newest && $(or $(PYTHON),python3) -m venv .venv-newest
 	PYTHONWARNINGS="ignore:Editable installation" .venv-newest/bin/pip install --quiet --disable-pip-version-check --editable '.[media]' --group dev --group bench --group outside
-	.venv-newest/bin/pytest -n $(JOBS) -m "not crash and not long" -p no:cacheprovider $(or $(ARGS),tests/handlers)
+	.venv-newest/bin/pytest -n $(JOBS) --maxprocesses 8 -m "not crash and not long" -p no:cacheprovider $(or $(ARGS),tests/handlers)
 
 # Made with the oldest Python we support: what it can install, the newer ones can too. What it cannot is pinned as in .venv,
 # which has to be of a newer one. There is a PyAV for each: the newest for Python 3.11 crashes on some sound.
