@@ -249,7 +249,7 @@ def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener)
 
 
 def test_an_older_archive_that_is_put_back_shows_nobody_what_was_forgotten(
-    open_service: Opener, capsys: pytest.CaptureFixture[str]
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service = open_service()
     gone = done(service, 4, label=CANARY, options={"value": CANARY})
@@ -261,6 +261,9 @@ def test_an_older_archive_that_is_put_back_shows_nobody_what_was_forgotten(
     stubs = service.events(gone[0])
     for path in sound:
         path.write_bytes(older[path.name[:25]])
+    with pytest.raises(LogCorrupt, match="was changed") as refused:
+        service.backup(tmp_path / "copy.db")
+    assert "replace it by that archive from a backup" in refused.value.advice
     command = ["--data", str(service.paths.data)]
     capsys.readouterr()
     server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(service.paths.data))
