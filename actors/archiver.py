@@ -16,7 +16,7 @@ import msgspec
 from ..events import Accepted
 from ..events.errors import ChangedMeanwhile, LogCorrupt, NotReady, OnlyInFiles, TasktrailError
 from ..events.log.address import is_address
-from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_digest, file_name, write_archive
+from ..events.log.archive_file import RANGE, ArchiveDamaged, ArchiveFile, file_name, write_archive
 from ..events.log.archives import Archived, KnownArchive, folder_of, segment_of
 from ..events.log.chain import GENESIS
 from ..events.log.files import PRIVATE_FOLDER, sync
@@ -208,14 +208,14 @@ def write_and_check(
         part.replace(path)
         sync(folder)
         sync(folder.parent)
-        kept = file_digest(path) == (made.sha256, made.size)
-        written_root = _root(row[14] for row in ArchiveFile(path, span.first, span.last).rows())
+        file = ArchiveFile(path, span.first, span.last, (made.sha256, made.size))
+        written_root = _root(row[14] for row in file.rows())
     except OSError as error:
         part.unlink(missing_ok=True)
         raise meaning_of(error)(f"The archive of {span.first} to {span.last} cannot be written: {error}") from error
     except ArchiveDamaged as error:
         raise LogCorrupt(f"Position {error.position} cannot be archived: {error.reason}") from error
-    if not kept or written_root != root:
+    if written_root != root:
         raise LogCorrupt(f"The archive {path} differs from the log at {span.first} to {span.last}")
     return SegmentArchived(
         first=span.first,

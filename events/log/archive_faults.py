@@ -9,7 +9,7 @@ import msgspec
 from ..errors import TasktrailError
 from ..recorded import EVENT_TAGS
 from ..system_events import SegmentArchived
-from .archive_file import ArchiveDamaged, file_digest
+from .archive_file import ArchiveDamaged, file_digest, other_file
 from .archives import Archives, KnownArchive, matches_sum, noted_contents, segment_of, table_of, tasks_up_to
 from .faults import UNREADABLE, Fault
 
@@ -43,11 +43,12 @@ def _table_now(conn: sqlite3.Connection) -> object:
 
 def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     events: dict[int, SegmentArchived] = {}
+    archives = Archives(conn, any_file=True)
     all_known = True
     try:
         table = table_of(conn)
         kinds, tasks = noted_contents(conn)
-        for data in _archivings(conn):
+        for data in _archivings(conn, archives):
             with suppress(msgspec.DecodeError, UnicodeError):  # other checks report it
                 event = _ARCHIVED.decode(data)
                 events[event.first] = event
@@ -69,9 +70,9 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(_end(conn, segment) + 1, "gap", message)
         elif segment.first != due or (all_known and not known):
             yield Fault(segment.first, "archive", "the archive's entry differs from the log's record of it")
-        elif fault := _file_fault(Archives(conn), segment):
+        elif fault := _file_fault(archives, segment):
             yield Fault(segment.first, "archive", fault)
-        elif fault := _index_fault(Archives(conn), segment, newest, kinds[segment.first], tasks[segment.first]):
+        elif fault := _index_fault(archives, segment, newest, kinds[segment.first], tasks[segment.first]):
             yield Fault(segment.first, "index", fault)
         newest = max(newest, segment.newest_task)
         due = segment.last + 1
@@ -81,8 +82,7 @@ def _archive_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         yield Fault(event.first, "archive", "the log has a record of an archive from here on, but no entry for it")
 
 
-def _archivings(conn: sqlite3.Connection) -> Iterator[str]:
-    archives = Archives(conn)
+def _archivings(conn: sqlite3.Connection, archives: Archives) -> Iterator[str]:
     until = archives.until()
     yield from (row[13] for row in archives.of_kind(_ARCHIVING))
     yield from (data for (data,) in conn.execute(_ARCHIVINGS, (until,)))
@@ -105,7 +105,7 @@ def _file_fault(archives: Archives, segment: KnownArchive) -> str:
             pass
     except (ArchiveDamaged, TasktrailError, OSError):  # reported where its rows are read
         return ""
-    return f"the archive {segment.name} was changed or replaced: it does not have the SHA-256 that is recorded"
+    return other_file(segment.name)
 
 
 def _index_fault(archives: Archives, segment: KnownArchive, newest: int, kinds: set[str], tasks: set[int]) -> str:

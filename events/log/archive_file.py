@@ -8,13 +8,15 @@ A line has the values of a record as they were stored, except empty ones, and th
 hash follows from the chain. That of a stub does not, so a stub has all of it.
 """
 
+import errno
+import hashlib
 import os
 import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from hashlib import sha256
+from io import BufferedReader
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,8 +50,11 @@ _LARGEST_FRAME, _LARGEST_INDEX = 1 << 30, 1 << 24
 _FRAMES_KEPT = 64
 """Frames that stay decoded in memory, of all archives."""
 _INDEXES_KEPT = 16
+_DIGESTS_KEPT = 4096
 
 Row = tuple[Any, ...]
+Seen = tuple[int, int, int, int]
+"""Inode, size, and when content and inode were last changed, in nanoseconds: as long as they stay, so does the file."""
 
 
 class ArchiveDamaged(Exception):
@@ -137,7 +142,7 @@ def write_archive(path: Path, rows: Iterable[Row], before: bytes) -> WrittenArch
     `before`: the hash of the record before them. Raises `OSError`.
     """
     rows = iter(rows)
-    whole = sha256()
+    whole = hashlib.sha256()
     frames: list[ArchiveFrame] = []
     offset = newest = version = first = last = 0
     encrypted = False
@@ -191,17 +196,23 @@ def adjusted_task(row: Row) -> int:
 class ArchiveFile:
     """An archive for reading. No file stays open; recently read parts are cached.
 
+    Args:
+        path: the file.
+        first: the position of its first record.
+        last: the position of its last record.
+        noted: SHA-256 and size that it must have; without them any file is read whose parts fit together. A file is
+            hashed once, and again when it was replaced or changed.
+
     Raises:
-        ArchiveDamaged: its index was altered.
+        ArchiveDamaged: its index was altered, or it is not the file that was noted.
         OSError: it is missing, or the system cannot read it.
     """
 
-    def __init__(self, path: Path, first: int, last: int) -> None:
+    def __init__(self, path: Path, first: int, last: int, noted: tuple[str, int] | None = None) -> None:
         self.path = path
         self.first = first
         self.last = last
-        seen = path.stat()
-        self._seen = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        self._seen = _seen(path.stat())
         try:
             self.index, _edges = _index(path, self._seen)
             if (self.index.first, self.index.last) != (first, last):
@@ -210,6 +221,8 @@ class ArchiveFile:
                 raise ValueError("frames are missing")
         except _UNREADABLE as error:
             raise ArchiveDamaged(first, last, f"the archive {path.name} cannot be read: {error}") from error
+        if noted is not None and (self._seen[1] != noted[1] or _digest(path, self._seen) != noted[0]):
+            raise ArchiveDamaged(first, last, other_file(path.name))
 
     @property
     def encrypted(self) -> bool:
@@ -224,7 +237,10 @@ class ArchiveFile:
             yield from rows[max(begin - rows[0][0], 0) :] if rows[0][0] < begin else rows
 
     def frame(self, number: int) -> Sequence[Row]:
-        """The rows of a frame. Raises `ArchiveDamaged`, and `OSError` if the system cannot read it."""
+        """The rows of a frame. Raises `ArchiveDamaged`, and `OSError` if the system cannot read it.
+
+        If the file was changed or replaced since it was opened here, this is `FileNotFoundError`.
+        """
         return _frame(self.path, self._seen, number)
 
     def of_task(self, task_id: int) -> list[int]:
@@ -251,7 +267,7 @@ class ArchiveFile:
 
 def file_digest(path: Path) -> tuple[str, int]:
     """SHA-256 and size of a file. Raises `OSError`."""
-    whole, size = sha256(), 0
+    whole, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             whole.update(block)
@@ -259,12 +275,37 @@ def file_digest(path: Path) -> tuple[str, int]:
     return whole.hexdigest(), size
 
 
+def other_file(name: str) -> str:
+    """The fault, in words, of a file that is not the one that was noted."""
+    return f"the archive {name} was changed or replaced: it does not have the SHA-256 that is recorded"
+
+
+def _seen(status: os.stat_result) -> Seen:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _opened(path: Path, seen: Seen) -> BufferedReader:
+    """The file that was seen, open. Raises `FileNotFoundError` if its name has another one, or if it was changed."""
+    file = path.open("rb")
+    if _seen(os.fstat(file.fileno())) != seen:
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, "it was changed or replaced while it was read", str(path))
+    return file
+
+
+@lru_cache(_DIGESTS_KEPT)
+def _digest(path: Path, seen: Seen) -> str:
+    """The SHA-256 of a file, in hex. Cached: to hash an archive takes longer than to read a history from it."""
+    with _opened(path, seen) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @lru_cache(_INDEXES_KEPT)
-def _index(path: Path, seen: tuple[int, int, int]) -> tuple[Index, list[int]]:
+def _index(path: Path, seen: Seen) -> tuple[Index, list[int]]:
     """The index of an archive, and the offsets at which its frames begin and the last one ends."""
     if seen[1] < _WORD:
         raise ValueError("it was cut short")
-    with path.open("rb") as file:
+    with _opened(path, seen) as file:
         end = file.seek(-_WORD, os.SEEK_END)
         offset = int.from_bytes(file.read(_WORD), "little")
         if not 0 <= offset < end:
@@ -283,7 +324,7 @@ def _index(path: Path, seen: tuple[int, int, int]) -> tuple[Index, list[int]]:
 
 
 @lru_cache(_INDEXES_KEPT)
-def _tasks(path: Path, seen: tuple[int, int, int]) -> list[Sequence[int]]:
+def _tasks(path: Path, seen: Seen) -> list[Sequence[int]]:
     """The tasks of each frame. Cached, as verification asks for them once for each archived command."""
     index, _edges = _index(path, seen)
     return [_packed(list(accumulate(frame.tasks))) for frame in index.frames]
@@ -297,7 +338,7 @@ def _packed(numbers: list[int]) -> Sequence[int]:
 
 
 @lru_cache(_FRAMES_KEPT)
-def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]:
+def _frame(path: Path, seen: Seen, number: int) -> Sequence[Row]:
     index, edges = _index(path, seen)
     first = index.first + number * FRAME
     last = min(first + FRAME - 1, index.last)
@@ -305,7 +346,7 @@ def _frame(path: Path, seen: tuple[int, int, int], number: int) -> Sequence[Row]
     try:
         if (size := edges[number + 1] - edges[number]) > _LARGEST_FRAME:
             raise ValueError("a part of it is larger than tasktrail writes")
-        with path.open("rb") as file:
+        with _opened(path, seen) as file:
             file.seek(edges[number])
             block = file.read(size)
         digest = bytes.fromhex(index.frames[number].before)

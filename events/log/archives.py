@@ -178,7 +178,7 @@ def delete_archived(conn: sqlite3.Connection, limit: int) -> int:
 
     Raises `sqlite3.Error`, and `LogCorrupt` if the file is not as it was recorded: then these rows are the only copy.
     """
-    archives = Archives(conn)
+    archives = Archives(conn, any_file=True)  # hashed below, each time
     segments = archives.segments()
     first = conn.execute(_STILL_THERE).fetchone()
     if first is None or not segments or first[0] > segments[-1].last:
@@ -203,12 +203,18 @@ def _archive_of_row(*row: Any) -> KnownArchive | None:
 class Archives:
     """The archives of the log that a connection has open.
 
-    A missing file or record is damage and raises `LogCorrupt`, like damage of `log.db`. A file that the system cannot
-    read raises `DiskFailed`, or `LogNotWritable` for lack of permission.
+    A missing file or record is damage and raises `LogCorrupt`, like damage of `log.db`. So is a file that is not the
+    one noted in the log, such as an older one that still has what was forgotten. A file that the system cannot read
+    raises `DiskFailed`, or `LogNotWritable` for lack of permission.
+
+    Args:
+        conn: the log.
+        any_file: for checks that say exactly what is wrong: files are read even if they are not those noted.
     """
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, *, any_file: bool = False) -> None:
         self._conn = conn
+        self._any_file = any_file
 
     def segments(self) -> list[KnownArchive]:
         """All archives, in order."""
@@ -258,9 +264,10 @@ class Archives:
     def file(self, segment: KnownArchive) -> ArchiveFile:
         """The file of an archive, or of the archive that has replaced it meanwhile."""
         path = self._folder() / segment.name
+        noted = None if self._any_file else (segment.sha256, segment.size)
         with _as_errors_of_the_log():
             try:
-                return ArchiveFile(path, segment.first, segment.last)
+                return ArchiveFile(path, segment.first, segment.last, noted)
             except FileNotFoundError:
                 for now in self.segments():
                     if now.first == segment.first and now.sha256 != segment.sha256:

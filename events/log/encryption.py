@@ -122,7 +122,7 @@ def key_of(conn: sqlite3.Connection, task_id: int) -> str:
 
 def refuse_lost_keys(conn: sqlite3.Connection, keys: Keys) -> None:
     """Raise `KeysUnreadable` if a log has encrypted records but there is no file of keys."""
-    if not keys.exist() and (conn.execute(_ANY).fetchone() or any(Archives(conn).encrypted())):
+    if not keys.exist() and (conn.execute(_ANY).fetchone() or any(Archives(conn, any_file=True).encrypted())):
         raise keys.missing()
 
 

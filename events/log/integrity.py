@@ -130,7 +130,7 @@ def stray_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
     A crash can leave rows that are archived already. A history is read from them if they are all of it.
     """
     yield from faults_in_front(conn)
-    archives, after, reported = Archives(conn), 0, 0
+    archives, after, reported = Archives(conn, any_file=True), 0, 0
     with suppress(TasktrailError):  # `archive_faults` reports unreadable archives
         try:
             until = archives.until()
@@ -193,7 +193,7 @@ def raw_rows(conn: sqlite3.Connection) -> Iterator[tuple[Any, ...] | Damage]:
 
 def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any, ...] | Damage, None, int]:
     """The rows in archives after a position; returns the position at which they end."""
-    archives, last = Archives(conn), after
+    archives, last = Archives(conn, any_file=True), after
     try:
         segments = archives.segments()
     except (*UNREADABLE, TasktrailError):  # reported by `archive_faults`

@@ -155,11 +155,13 @@ def stub_of(record: Recorded) -> Recorded:
 def read_drops(conn: "sqlite3.Connection", after: int = 0, *, lenient: bool = False) -> Iterator[Drop]:
     """The records after a position that have dropped others. Unreadable ones are skipped: other checks report them.
 
-    `lenient`: unreadable archives are skipped, too. Raises `sqlite3.Error` and `LogCorrupt`.
+    `lenient`, for checks: unreadable archives are skipped, too, and files are read even if they are not those noted.
+    Raises `sqlite3.Error` and `LogCorrupt`.
     """
     # All at once: an open statement sees the table of archives as of its start, and their files may be replaced by now.
     stored = conn.execute(_OF_DROPS, (max(after, archived_until(conn)),)).fetchall()
-    archived = ((row[0], row[13]) for row in Archives(conn).of_kind(DROPPING, after, lenient=lenient))
+    archives = Archives(conn, any_file=lenient)
+    archived = ((row[0], row[13]) for row in archives.of_kind(DROPPING, after, lenient=lenient))
     reached = after
     for position, data in chain(archived, stored):
         if position <= reached:  # it was archived between the two queries

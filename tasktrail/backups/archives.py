@@ -11,7 +11,7 @@ from ..events.counted import counted, plural
 from ..events.errors import BackupFailed, InvalidPath, LogCorrupt
 from ..events.log.archive_faults import archive_faults
 from ..events.log.archive_file import file_digest
-from ..events.log.archives import Archives, KnownArchive, folder_of
+from ..events.log.archives import PUT_BACK, Archives, KnownArchive, folder_of
 from ..events.log.files import PRIVATE_FOLDER, create_private
 from ..events.log.sqlite_errors import meaning_of
 from .check import open_log
@@ -84,7 +84,7 @@ def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
         create_private(part)
         shutil.copyfile(source, part)
         if file_digest(part) != (segment.sha256, segment.size):
-            raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed")
+            raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed", remedy=PUT_BACK)
         sync_copy(part)
         part.replace(target)
     finally:

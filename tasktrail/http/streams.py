@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..actors.logger import get_logger
+from ..actors.service_log import first_line
 from ..api.served import Served
-from ..events import Created, Recorded
+from ..events import Created, Recorded, TasktrailError
 from ..events.recorded import EVENT_TAGS
 from ..events.system_events import TasksForgotten, UserErased
 from .connections import GuardedConnection
@@ -314,25 +315,35 @@ async def encoded(
     encode: Callable[[Sequence[EncodedRecord]], bytes],
     connection: GuardedConnection,
 ) -> AsyncIterator[bytes]:
-    """The bytes of the answer, slice by slice. A slow reader holds up nothing but this iterator."""
+    """The bytes of the answer, slice by slice. A slow reader holds up nothing but this iterator.
+
+    If the log cannot be read on, the connection breaks.
+    """
     with connection.streaming():
         remaining = span.limit
         now = asyncio.get_running_loop().time
         sent = now()
-        async for lines in _batches(backend, span):
-            chosen = [one for one in lines if span.wants(one)][:remaining]
-            if remaining is not None:
-                remaining -= len(chosen)
-            if chosen or not lines or now() - sent >= SILENCE:
-                sent = now()
-                piece = encode(chosen)
-                lines.clear()  # what waits for a slow reader is held once, not twice
-                chosen.clear()
-                with backend.held.holding(len(piece), connection):
-                    for start in range(0, len(piece), SLICE):
-                        yield piece[start : start + SLICE]
-            if remaining is not None and remaining <= 0:
-                return
+        try:
+            async for lines in _batches(backend, span):
+                chosen = [one for one in lines if span.wants(one)][:remaining]
+                if remaining is not None:
+                    remaining -= len(chosen)
+                if chosen or not lines or now() - sent >= SILENCE:
+                    sent = now()
+                    piece = encode(chosen)
+                    lines.clear()  # what waits for a slow reader is held once, not twice
+                    chosen.clear()
+                    with backend.held.holding(len(piece), connection):
+                        for start in range(0, len(piece), SLICE):
+                            yield piece[start : start + SLICE]
+                if remaining is not None and remaining <= 0:
+                    return
+        except TasktrailError as error:
+            # The answer has begun: only a connection that breaks without an end tells the client that something is
+            # missing. Who asks again from there is answered with the error.
+            message = first_line(error.message)
+            logger.warning("a stream was cut: the next record cannot be read", code=error.code, error=message)
+            connection.drop()
 
 
 async def refuse_unreadable(backend: "Backend", span: StreamRequest) -> None:

@@ -4,7 +4,8 @@ A world is a log with views, seals of some of its lengths, and copies from when 
 thing in a copy of its folder: rows with a SQLite shell; rows as an insider does, who makes the whole chain anew; bits,
 pages and lengths of log.db and its write-ahead log; older and other files in their place; the seals; the views.
 Mutations without a readable change are not counted. In some worlds a part is archived, and the archives are changed,
-also by an insider who makes anew everything that names them. Every other mutation has to be found, and the first
+also by an insider who makes anew everything that names them; no reader may give records of such a file, unless an
+insider has it named in the log. Every other mutation has to be found, and the first
 reported position has to be right: not after the first record that differs, and not before the end of the last seal that
 fits.
 
@@ -701,7 +702,24 @@ def mutate_archive(world: World, name: str, scratch: Path, chance: random.Random
         raise Broken(f"not found, and something is another at {least} to {most}")
     if said.positions and not least <= min(said.positions) <= most:
         raise Broken(f"it is at {least} to {most}, and it was told: {said.words}")
+    _refuse_other_records(world, folder)
     return "found" if said.positions else "found, and the file cannot be read"
+
+
+def _refuse_other_records(world: World, folder: Path) -> None:
+    """Raise `Broken` if records are read from a file that is not the noted one."""
+    with closing(SqliteLogReader(folder / "log.db")) as log, suppress(TasktrailError):
+        noted = {segment.first: segment.name for segment in log.segments()}
+        for event in world.archives:
+            name = segment_of(event).name
+            if noted.get(event.first) != name:  # everything that names it was made anew
+                continue
+            path = folder / "archive" / name
+            sound = path.exists() and path.read_bytes() == world.files[f"archive/{name}"]
+            with suppress(TasktrailError):
+                found = [list(row) for row in log.rows(event.first - 1, event.last - event.first + 1)]
+                if not sound or found != world.rows[event.first - 1 : event.last]:
+                    raise Broken(f"records were read from an archive that is not the noted one: {name}")
 
 
 def mutate(world: World, name: str, scratch: Path, chance: random.Random) -> str:

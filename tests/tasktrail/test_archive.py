@@ -248,6 +248,44 @@ def test_what_is_forgotten_is_in_no_archive_and_in_no_file(open_service: Opener)
     assert service.rebuild().differences == ()
 
 
+def test_an_older_archive_that_is_put_back_shows_nobody_what_was_forgotten(
+    open_service: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = open_service()
+    gone = done(service, 4, label=CANARY, options={"value": CANARY})
+    done(service, 6, user_id=7)
+    service.archive()
+    older = {path.name[:25]: path.read_bytes() for path in service.paths.archive.iterdir()}
+    at = service.forget(0, user_id=0).position
+    sound = {path: path.read_bytes() for path in service.paths.archive.iterdir()}
+    stubs = service.events(gone[0])
+    for path in sound:
+        path.write_bytes(older[path.name[:25]])
+    with pytest.raises(LogCorrupt, match="was changed") as refused:
+        service.backup(tmp_path / "copy.db")
+    assert "replace it by that archive from a backup" in refused.value.advice
+    command = ["--data", str(service.paths.data)]
+    capsys.readouterr()
+    server = HttpServer(service, socket_path=service.paths.socket, secret_file=secret_file(service.paths.data))
+    server.start()
+    with Client.connect(service.paths.data) as client:
+        for tasks in (service, client):
+            for ask in (lambda tasks: tasks.events(gone[0]), lambda tasks: list(tasks.log())):
+                with pytest.raises(LogCorrupt, match="was changed or replaced") as refused:
+                    ask(tasks)
+                assert "replace it by that archive from a backup" in refused.value.advice
+            assert next(iter(tasks.log(at - 1))).name == "tasks_forgotten"  # the rest is answered
+    assert server.stop()
+    for more in (["history", str(gone[0]), "--json"], ["log"], ["log", "export"], ["diff", "--from", "1"]):
+        assert run([*command, *more]) == 1
+    told = capsys.readouterr()
+    assert (told.out, CANARY in told.err) == ("", False)
+    for path, content in sound.items():
+        path.write_bytes(content)
+    assert service.events(gone[0]) == stubs
+    assert service.verify().findings == ()
+
+
 def test_more_archived_tasks_are_forgotten_at_once_for_each_time_their_archive_is_written_anew(
     service: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,10 +14,11 @@ import pytest
 from archiving import archive
 from histories import BEGIN, Journal
 from owner import AUTH, LINE
+from structlog.testing import capture_logs
 
 from tasktrail.api.service import TaskService
 from tasktrail.config.settings import Config
-from tasktrail.events import Accepted, Cancelled, Created, CreateTask
+from tasktrail.events import Accepted, Cancelled, Created, CreateTask, Progressed, Started
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.http import streams
 from tasktrail.http.server import HttpServer
@@ -291,6 +292,45 @@ def test_a_stream_that_cannot_begin_is_answered_with_the_reason(
             assert (answer.status_code, answer.json()["code"]) == (500, "log_corrupt")
             assert file.name in answer.json()["detail"]
         assert server.stop()
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS])
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/events?follow=true"])
+def test_a_stream_whose_later_part_cannot_be_read_breaks_and_the_reason_is_told_to_who_asks_again(
+    serve: Callable[..., HttpServer],
+    tmp_path: Path,
+    path: str,
+    headers: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "data").mkdir()
+    log = SqliteEventLog(tmp_path / "data" / "log.db", now=BEGIN)
+    journal = Journal(log)
+    journal.record(1, Created(type="noop"), Started(), *[Progressed(progress=float(step)) for step in range(90)])
+    journal.record(1, Cancelled())
+    archive(journal, 60)
+    archive(journal, 90)
+    log.close()
+    with TaskService.open(tmp_path / "data", config=Config(workers=1)) as service, capture_logs() as lines:
+        (_first, later) = sorted((tmp_path / "data" / "archive").iterdir())
+        server = serve(service)
+        later.write_bytes(later.read_bytes() + b"x")
+        with httpx.Client(base_url=server.address, headers={**AUTH, **headers}, trust_env=False) as client:
+            received = b""
+            with client.stream("GET", path) as answer, pytest.raises(httpx.TransportError):  # noqa: PT012 - it breaks while it is read
+                assert answer.status_code == 200
+                for piece in answer.iter_bytes():
+                    received += piece
+            last = int(received.rpartition(b'"position":')[2].partition(b",")[0])
+            assert 0 < last <= 60
+            answer = client.get(f"{path}{'&' if '?' in path else '?'}after={last}")
+            assert (answer.status_code, answer.json()["code"]) == (500, "log_corrupt")
+            assert later.name in answer.json()["detail"]
+        assert server.stop()
+    cut = [line for line in lines if line["event"].startswith("a stream was cut")]
+    assert [(line["log_level"], line["code"]) for line in cut] == [("warning", "log_corrupt")]
+    assert later.name in cut[0]["error"]
+    assert [record for record in caplog.records if record.name == "uvicorn.error" and record.exc_info] == []
 
 
 def test_a_position_beyond_the_log_is_refused(web: httpx.Client) -> None:
