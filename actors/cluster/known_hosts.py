@@ -65,6 +65,9 @@ class KnownHost:
         self.late: deque[int] = deque()
         """Calls that were repeated and whose first answers may still come."""
         self.memory: dict[Key, int] = {}
+        """The memory of its attempts that it last reported, also of those that have ended since."""
+        self.measured_at = 0.0
+        """When it had measured that, by its own clock; 0 if it did not say."""
         self.use: NodeUse | None = None
         """The last use of its node that it reported."""
         self.used_at = 0.0

@@ -159,6 +159,11 @@ class HostReports(msgspec.Struct, frozen=True, array_like=True):
     """Task, attempt, and the bytes that its processes have in memory."""
     node: NodeUse | None = None
     """None if it was not measured yet."""
+    measured_at: float = 0.0
+    """When it had measured the memory and went on to measure the node, by its clock, which all hosts there share.
+
+    0 if it cannot measure the memory, or did not yet, or does not say so (an earlier version).
+    """
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
