@@ -280,7 +280,8 @@ class ClusterExecutor:
             found = {node.node: UseThere(None, now - self._connection.nodes_seen) for node in self._placement.seen()}
             memory: dict[str, dict[Key, int]] = {}
             for host in self._hosts.by_name.values():
-                memory.setdefault(self._placement.name_of(host.node), {}).update(host.memory)
+                if host.state != "dead":
+                    memory.setdefault(self._placement.name_of(host.node), {}).update(host.memory)
             looked = [host for host in self._heard() if host.use is not None]
             for host in sorted(looked, key=lambda host: (host.measured_at, host.used_at)):
                 name = self._placement.name_of(host.node)
@@ -598,6 +599,7 @@ class ClusterExecutor:
             self._not_made(host, broken.why)
         elif broken.is_dead:
             logger.info("host_call_broken", host=host.name, why=broken.why)
+            host.out_of_memory |= broken.out_of_memory
             self._is_dead(host)
         else:
             self.reactor.at(_AGAIN_AFTER, lambda: self._try_again(host))

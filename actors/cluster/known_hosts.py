@@ -39,6 +39,8 @@ class KnownHost:
         self.fence = fence
         self.node = node
         self.made_at = self.heard_at = now
+        self.out_of_memory = False
+        """Whether the engine has killed it, because memory was about to run out on its node."""
         self.earlier = False
         """Whether an earlier service has made it."""
         self.asked_at: float | None = None

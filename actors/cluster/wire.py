@@ -262,6 +262,8 @@ class CallFailed(Frame, frozen=True, tag="broken"):
     is_dead: bool
     """Whether the host's process is surely gone, or never was. Otherwise it may have heard the call."""
     why: str
+    out_of_memory: bool = False
+    """Whether the engine has killed it, because memory was about to run out on its node."""
 
 
 class HostGone(Frame, frozen=True, tag="host_gone"):

@@ -809,6 +809,27 @@ def test_a_worker_that_has_died_is_made_on_another_node(services: Services, two_
     assert [one.node for one in two_nodes.made] == ["a", "b"]
 
 
+def test_an_attempt_whose_host_was_killed_as_memory_ran_out_ends_like_one_that_the_kernel_has_killed(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    """The engine watches the memory of its nodes, too, and kills hosts, with all that they run."""
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    for _ in range(1000):
+        if executor.memory():
+            break
+        threading.Event().wait(0.02)  # nothing is reported about it
+
+    cluster.out_of_memory = True
+    cluster.lose(cluster.made[0].name)
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error_type, ended.exit_code) == ("lost", "HostLost", -9)
+    assert "killed the worker on node one, because memory was about to run out" in ended.error
+    assert ended.memory_used > 1_000_000
+
+
 def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
     services: Services, two_nodes: InProcessCluster
 ) -> None:
