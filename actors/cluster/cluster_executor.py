@@ -34,6 +34,7 @@ from ..core.routing import Offer, offers_of
 from ..executor import Capabilities, PendingOrders, Reporter
 from ..logger import get_logger
 from ..workers.reactor import Reactor
+from .cluster_machine import UseThere
 from .connection import Connection
 from .gateway_process import GatewayLink
 from .hand_out import HandOut
@@ -52,7 +53,6 @@ from .wire import (
     HostReports,
     HostSettings,
     HostsFound,
-    NodeUse,
     OrdersTaken,
     Pulse,
     Refused,
@@ -258,24 +258,35 @@ class ClusterExecutor:
         of = self._connection
         return self._hosts.usable() if of.is_connected and not of.is_replaced else iter(())
 
+    def _heard(self) -> Iterator[KnownHost]:
+        """The hosts that report what they see, whether or not they get attempts."""
+        of = self._connection
+        hosts = self._hosts.by_name.values() if of.is_connected and not of.is_replaced else ()
+        return (host for host in hosts if host.state in ("ready", "outdated"))
+
     def _offer_of(self, host: KnownHost) -> Offer:
         """The labels of the host's worker."""
         labels = self._offers[host.slot] if host.slot < self._slots else ()
         return tuple(sorted({*labels, GPU})) if host.gpus else labels
 
-    def uses(self) -> dict[str, tuple[NodeUse | None, float]]:
-        """Node → its use, if a host has sampled it, and how many seconds ago it was seen. Any thread may call it."""
+    def uses(self) -> dict[str, UseThere]:
+        """Node → its use, and that of the attempts there. Any thread may call it.
+
+        Of the hosts there, the one counts that looked last. So no attempt was measured after the node was: what one
+        had taken in between would be in use, and among what is free, too.
+        """
         with self.lock:
             now = self._clock()
-            latest: dict[str, tuple[NodeUse | None, float]] = {
-                node.node: (None, now - self._connection.nodes_seen) for node in self._placement.seen()
-            }
-            for host in self._usable():
-                name, age = self._placement.name_of(host.node), now - host.used_at
-                known = latest.get(name)
-                if host.use is not None and (known is None or known[0] is None or age < known[1]):
-                    latest[name] = (host.use, age)
-            return latest
+            found = {node.node: UseThere(None, now - self._connection.nodes_seen) for node in self._placement.seen()}
+            memory: dict[str, dict[Key, int]] = {}
+            for host in self._hosts.by_name.values():
+                if host.state != "dead":
+                    memory.setdefault(self._placement.name_of(host.node), {}).update(host.memory)
+            looked = [host for host in self._heard() if host.use is not None]
+            for host in sorted(looked, key=lambda host: (host.measured_at, host.used_at)):
+                name = self._placement.name_of(host.node)
+                found[name] = UseThere(host.use, now - host.used_at, memory[name] if host.measured_at else None)
+            return found
 
     def _tell(self, report: Report) -> None:
         self._reports.append(report)
@@ -336,6 +347,7 @@ class ClusterExecutor:
         if reports.node is not None:
             host.use, host.used_at = reports.node, self._clock() - LOOKED_AT_EVERY
         host.memory = {(task_id, attempt): used for task_id, attempt, used in reports.memory}
+        host.measured_at = reports.measured_at
         if not host.caught_up:
             host.caught_up = True
             self._perhaps_all_found()
@@ -587,6 +599,7 @@ class ClusterExecutor:
             self._not_made(host, broken.why)
         elif broken.is_dead:
             logger.info("host_call_broken", host=host.name, why=broken.why)
+            host.out_of_memory |= broken.out_of_memory
             self._is_dead(host)
         else:
             self.reactor.at(_AGAIN_AFTER, lambda: self._try_again(host))

@@ -35,6 +35,8 @@ from .wire import (
 
 _WATCHES = 4
 """Watches within the time of a lease. Each renews it."""
+_WATCH = 2.5
+"""The most seconds of a watch, however long the lease is: what a silent host sees of its node may be that old."""
 _LATE = 64
 """How many late answers of a host are still accepted after the calls were repeated; they are as good as others."""
 _BEATS_MISSED = 3.0
@@ -104,7 +106,7 @@ class Connection:
             return
         if host.orders and owns:
             self._call(host, "give", Give(self.epoch, self._service, stamp, host.first, tuple(host.orders)))
-        seconds = 0.0 if host.state == "silent" else host.lease / _WATCHES
+        seconds = 0.0 if host.state == "silent" else min(_WATCH, host.lease / _WATCHES)
         self._call(host, "watch", Watch(self.epoch, self._service, stamp, host.after, seconds))
 
     def _call(self, host: KnownHost, method: Literal["hello", "give", "watch"], payload: Any) -> None:

@@ -204,10 +204,12 @@ class Gateway:
     def _broken(self, number: int, host: str, error: BaseException, *, is_dead: bool = False) -> CallFailed:
         """The report of a failed call. An unavailable host may be alive and may have heard; only a death is certain."""
         exceptions = self._ray.exceptions
-        is_dead = is_dead or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
+        out_of_memory = isinstance(error, exceptions.OutOfMemoryError)
+        is_dead |= out_of_memory or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
         if is_dead:
             self._hosts.pop(host, None)
-        return CallFailed(number, host, is_dead, f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000])
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000]
+        return CallFailed(number, host, is_dead, why, out_of_memory)
 
     # --- in threads of their own -----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 It calls no host: it returns the hosts that have new orders. All of it is called with the executor's lock held.
 """
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
@@ -229,7 +230,12 @@ class HandOut:
         for key in list(host.held):
             outcome: Literal["stopped", "lost"] = "stopped" if key in host.stopping else "lost"
             error = f"The service lost touch with its worker on node {node}, which has ended the attempt by now"
-            self.end(AttemptEnded(*key, outcome, error=error, error_type=_LOST))
+            ended = AttemptEnded(*key, outcome, error=error, error_type=_LOST)
+            if host.out_of_memory:
+                error = f"The cluster killed the worker on node {node}, because memory was about to run out there"
+                used = host.memory.get(key, 0)
+                ended = msgspec.structs.replace(ended, error=error, memory_used=used, exit_code=-signal.SIGKILL)
+            self.end(ended)
 
     # --- at the end -------------------------------------------------------------------------------------------------
 

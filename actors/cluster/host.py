@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -103,6 +104,14 @@ class _Attempt:
         self.lease_is_over = False
 
 
+class _Look(NamedTuple):
+    """What a look at the use has found: see `HostReports`."""
+
+    memory: tuple[tuple[int, int, int], ...] = ()
+    node: NodeUse | None = None
+    measured_at: float = 0.0
+
+
 class Host:
     """Answers `hello`, `give` and `watch`, each in any thread, with bytes for bytes.
 
@@ -143,9 +152,8 @@ class Host:
         """Type and attempt of a report → the number of the latest one."""
         self._number = 0
         self._asked = 0
-        self._memory: tuple[tuple[int, int, int], ...] = ()
         self._machine = Machine(Path(self._settings.temp_root or tempfile.gettempdir()))
-        self._node: NodeUse | None = None
+        self._look = _Look()
         self._closed = threading.Event()
         self._executor = self._make_executor(name)
         self._executor.open(self._on_reports)
@@ -220,7 +228,7 @@ class Host:
             if service != self._obeyed:
                 return self._refuse("epoch")
             reports = tuple((number, report) for number, report in self._kept.items() if number > watch.after)
-            return packed_answer(HostReports(self._clock(), self._number, reports, self._memory, self._node))
+            return packed_answer(HostReports(self._clock(), self._number, reports, *self._look))
 
     def close(self) -> None:
         """End all running attempts, and the lease's thread. For tests; the engine just ends the process."""
@@ -374,11 +382,13 @@ class Host:
         self._executor.do([TellHeld(number)])
 
     def _look_at_use(self) -> None:
-        sample = self._machine.sample()
-        self._node = NodeUse(
+        memory = tuple((*key, used) for key, used in self._executor.memory().items())
+        measured_at = self._clock() if self._executor.capabilities.measures_memory else 0.0
+        sample = self._machine.sample()  # after the memory: it shows at least as much
+        node = NodeUse(
             sample.memory_total, sample.memory_available, sample.cpu_percent, sample.temp_total, sample.temp_free
         )
-        self._memory = tuple((*key, used) for key, used in self._executor.memory().items())
+        self._look = _Look(memory, node, measured_at)
 
 
 def _clear(folder: Path) -> None:

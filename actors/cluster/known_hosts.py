@@ -39,6 +39,8 @@ class KnownHost:
         self.fence = fence
         self.node = node
         self.made_at = self.heard_at = now
+        self.out_of_memory = False
+        """Whether the engine has killed it, because memory was about to run out on its node."""
         self.earlier = False
         """Whether an earlier service has made it."""
         self.asked_at: float | None = None
@@ -65,6 +67,9 @@ class KnownHost:
         self.late: deque[int] = deque()
         """Calls that were repeated and whose first answers may still come."""
         self.memory: dict[Key, int] = {}
+        """The memory of its attempts that it last reported, also of those that have ended since."""
+        self.measured_at = 0.0
+        """When it had measured that, by its own clock; 0 if it did not say."""
         self.use: NodeUse | None = None
         """The last use of its node that it reported."""
         self.used_at = 0.0

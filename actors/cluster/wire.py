@@ -159,6 +159,11 @@ class HostReports(msgspec.Struct, frozen=True, array_like=True):
     """Task, attempt, and the bytes that its processes have in memory."""
     node: NodeUse | None = None
     """None if it was not measured yet."""
+    measured_at: float = 0.0
+    """When it had measured the memory and went on to measure the node, by its clock, which all hosts there share.
+
+    0 if it cannot measure the memory, or did not yet, or does not say so (an earlier version).
+    """
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -257,6 +262,8 @@ class CallFailed(Frame, frozen=True, tag="broken"):
     is_dead: bool
     """Whether the host's process is surely gone, or never was. Otherwise it may have heard the call."""
     why: str
+    out_of_memory: bool = False
+    """Whether the engine has killed it, because memory was about to run out on its node."""
 
 
 class HostGone(Frame, frozen=True, tag="host_gone"):

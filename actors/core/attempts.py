@@ -41,8 +41,9 @@ from ...events.system_events import WorkerExited
 from . import commands
 from .dependencies import ended
 from .node_changes import nodes_seen
+from .nodes import AttemptId
 from .resources import ceiling_of, memory_after_a_kill, why_it_never_fits
-from .state import AttemptId, Reconciliation, Running, SchedulerState
+from .state import Reconciliation, Running, SchedulerState
 from .unit_of_work import BY_SCHEDULER, Origin, UnitOfWork
 
 RECORD_PROGRESS_EVERY = timedelta(seconds=0.45)
@@ -211,9 +212,10 @@ def _memory_next(state: SchedulerState, report: AttemptEnded, running: Running) 
     node = state.nodes.by_name.get(running.node)
     if node is None or node.sampled_at is None:
         return 0
-    # What attempts have beyond their reservations is not measured there, so the node's own ceiling would be too low.
+    # Where use is not measured, attempts with more than was reserved for them would pass for other programs.
     total = node.sample.memory_total
-    return memory_after_a_kill(report.memory_used, total, min(total, state.limits.max_memory))
+    ceiling = total if node.memory_used is None else node.ceiling().memory
+    return memory_after_a_kill(report.memory_used, total, min(ceiling, state.limits.max_memory))
 
 
 def ask_for_held(work: UnitOfWork) -> None:

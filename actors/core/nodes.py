@@ -17,7 +17,7 @@ from ...events import TaskState
 from ...events.reports import NodeSeen, node_names
 from ...events.system_events import LOCAL
 from .limits import UNLIMITED, Limits, requirement
-from .resources import Ceiling, MachineSample, Reserved, Shortage, Used, ceiling_of, most_of, shortages
+from .resources import Ceiling, MachineSample, Reserved, Shortage, Used, ceiling_of, most_of, shortages, used_of
 from .routing import Offer, Workers, offering
 
 NODE_LABEL = "node"
@@ -26,6 +26,8 @@ _NEEDS = 1024
 """For how many needs the suitable nodes are remembered."""
 Need: TypeAlias = tuple[str, str]
 """What a task requires of a node, and the label that it needs of a worker."""
+AttemptId: TypeAlias = tuple[int, int]
+"""Task and number of an attempt."""
 
 
 def need_of(task: TaskState) -> Need:
@@ -49,17 +51,24 @@ class NodeSample(msgspec.Struct, frozen=True):
     sample: MachineSample | None
     """None if the node is there but could not be sampled."""
     age: float = 0.0
+    memory_used: dict[AttemptId, int] | None = None
+    """Attempt there → bytes of memory, measured before the sample. One that is left out was not measured yet.
+
+    None: nothing can be measured there.
+    """
 
 
 class GoneAttempt(msgspec.Struct):
-    """An attempt that has ended since its node was last sampled: when it began and ended, and what was reserved for it.
+    """An attempt that has ended since its node was last sampled: when it began and ended, and what it may have used.
 
     If the clock is set, the times are moved with it.
     """
 
+    key: AttemptId
     began: datetime
     ended: datetime
     memory: int
+    """Bytes that a sample shows of it if they were not measured for that sample."""
     temp: int
 
     def is_in_sample(self, sampled_at: datetime) -> bool:
@@ -79,6 +88,8 @@ class Node(msgspec.Struct):
     sampled_at: datetime | None = None
     """None if it was not sampled since it joined: then nothing can start there."""
     last_seen: datetime | None = None
+    memory_used: dict[AttemptId, int] | None = None
+    """See `NodeSample`; of the last sample."""
     reserved: Reserved = msgspec.field(default_factory=Reserved)
     over: list[GoneAttempt] = []
     left_before: tuple[object, ...] = ()
@@ -149,16 +160,28 @@ class Node(msgspec.Struct):
 
     def take_samples_of(self, other: "Node") -> None:
         """Take over the samples of the other node: it is the same one under its former name."""
-        self.sample, self.sampled_at, self.last_seen, self.over = (
+        self.sample, self.sampled_at, self.last_seen, self.memory_used, self.over = (
             other.sample,
             other.sampled_at,
             other.last_seen,
+            other.memory_used,
             other.over,
         )
 
-    def ended(self, task: TaskState, began: datetime, now: datetime) -> None:
+    def use_of(self, task: TaskState, key: AttemptId, since: datetime, *, short: bool) -> Used:
+        """What an attempt uses by the last sample. A sample includes what had begun by then."""
+        in_sample = self.sampled_at is not None and self.sampled_at > since
+        shown = None if in_sample else 0
+        if self.memory_used is None or short:  # short ones, which share a worker, run one after another
+            return used_of(task, shown, shown)
+        if key in self.memory_used:
+            return used_of(task, self.memory_used[key], shown)
+        return used_of(task, 0, shown)._replace(unmeasured=task.memory_needed if in_sample else 0)
+
+    def ended(self, task: TaskState, key: AttemptId, began: datetime, now: datetime) -> None:
         """Note the end of an attempt. The next sample may be older than the end and still show the attempt."""
-        self.over.append(GoneAttempt(began, now, task.memory_needed, task.temp_needed))
+        measured = key in (self.memory_used or ())
+        self.over.append(GoneAttempt(key, began, now, 0 if measured else task.memory_needed, task.temp_needed))
 
     def count_over(self) -> None:
         """Count the ended attempts that the sample still shows, and forget those that no later sample can show."""
@@ -166,7 +189,8 @@ class Node(msgspec.Struct):
             return
         self.over = [one for one in self.over if one.ended >= self.sampled_at]
         shown = [one for one in self.over if one.is_in_sample(self.sampled_at)]
-        self.reserved.gone_memory = sum(one.memory for one in shown)
+        measured = self.memory_used or {}
+        self.reserved.gone_memory = sum(measured.get(one.key, one.memory) for one in shown)
         self.reserved.gone_temp = sum(one.temp for one in shown)
 
     def copy(self) -> "Node":
@@ -223,7 +247,7 @@ class Nodes:
             node.seen, node.present = one, True
             if one.node in before:
                 continue
-            node.sample, node.sampled_at = MachineSample(), None
+            node.sample, node.sampled_at, node.memory_used = MachineSample(), None, None
             alike = node_names(one.node, one.address) & gone
             for old in [name for name in alike if before[name].seen.address == one.address]:  # there is one at most
                 node.take_samples_of(before[old])
@@ -274,11 +298,7 @@ class Nodes:
             if node.sampled_at is None:
                 self.have_changed()
             node.sample, node.sampled_at = one.sample.after(node.sample, limits), node.last_seen
-
-    def was_sampled_since(self, name: str, since: datetime) -> bool:
-        """Whether the node was sampled after `since`."""
-        node = self.by_name.get(name)
-        return node is not None and node.sampled_at is not None and node.sampled_at > since
+            node.memory_used = one.memory_used
 
     def count_anew(self, running: Iterable[tuple[str, TaskState, Used]]) -> None:
         """Compute what is reserved. `running`: each attempt's node and task, and its use by the last sample."""
@@ -326,10 +346,10 @@ class Nodes:
         if not node.present:
             self._forget_gone()
 
-    def ended(self, name: str, task: TaskState, began: datetime, now: datetime) -> None:
+    def ended(self, name: str, task: TaskState, key: AttemptId, began: datetime, now: datetime) -> None:
         """Note the end of an attempt: for a while, samples may show as used what `give_back` has freed."""
         if name in self.by_name:
-            self.by_name[name].ended(task, began, now)
+            self.by_name[name].ended(task, key, began, now)
 
     def _of(self, name: str) -> Node:
         if name not in self.by_name:

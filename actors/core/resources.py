@@ -46,6 +46,8 @@ class Used(NamedTuple):
     temp: int = 0
     beyond: int = 0
     """Bytes of memory that it has besides. What several processes share is measured several times."""
+    unmeasured: int = 0
+    """Bytes of memory that the sample may show as used as well: it is newer than the last measurement on its node."""
 
 
 NOTHING_USED = Used()
@@ -74,6 +76,8 @@ class Reserved(msgspec.Struct):
     """Reserved, and still among what the last sample found free."""
     beyond: int = 0
     """Bytes of memory that running attempts have beyond what was reserved for them, by the last sample."""
+    unmeasured: int = 0
+    """Bytes of memory that the last sample may show as used by them, besides those that were measured."""
     gone_memory: int = 0
     gone_temp: int = 0
     """Freed by tasks that have ended, while the last sample still shows it as used."""
@@ -85,12 +89,13 @@ class Reserved(msgspec.Struct):
     def give_back(self, task: TaskState, used: Used) -> None:
         """Free what was reserved for a task that has ended. `used`: of that, by the last sample."""
         self._add(task, used, -1)
-        self.gone_memory += used.memory + used.beyond
+        self.gone_memory += used.memory + used.beyond + used.unmeasured
         self.gone_temp += used.temp
 
     def change(self, before: TaskState, now: TaskState, used: Used) -> Used:
         """Reserve for a running attempt what it needs now, and return what it uses of that. `used`: of it before."""
         used_now = used_of(now, used.memory + used.beyond, used.temp)
+        used_now = used_now._replace(unmeasured=min(used.unmeasured, now.memory_needed))
         self._add(before, used, -1)
         self._add(now, used_now, 1)
         return used_now
@@ -100,11 +105,12 @@ class Reserved(msgspec.Struct):
         self.unused_memory -= used.memory
         self.unused_temp -= used.temp
         self.beyond += used.beyond
+        self.unmeasured += used.unmeasured
 
     def sampled(self, running: Iterable[Used]) -> None:
         """Take account of a new sample, which shows what the running attempts use, and nothing of those that ended."""
         self.unused_memory, self.unused_temp = self.memory, self.temp
-        self.gone_memory = self.gone_temp = self.beyond = 0
+        self.gone_memory = self.gone_temp = self.beyond = self.unmeasured = 0
         for used in running:
             self.show(used)
 
@@ -115,6 +121,7 @@ class Reserved(msgspec.Struct):
         self.unused_memory += times * (memory - used.memory)
         self.unused_temp += times * (temp - used.temp)
         self.beyond += times * used.beyond
+        self.unmeasured += times * used.unmeasured
 
     @property
     def more_to_come(self) -> bool:
@@ -203,7 +210,7 @@ class Ceiling(NamedTuple):
 
 def ceiling_of(limits: Limits, sample: MachineSample, reserved: Reserved) -> Ceiling:
     """What other programs on the machine leave us, as far as the use of running attempts is known."""
-    in_use = reserved.memory - reserved.unused_memory + reserved.beyond
+    in_use = reserved.memory - reserved.unused_memory + reserved.beyond + reserved.unmeasured
     memory = sample.memory_available + in_use + reserved.gone_memory
     temp = sample.temp_free + reserved.temp - reserved.unused_temp + reserved.gone_temp
     return Ceiling(min(limits.max_memory, sample.memory_total, memory), min(limits.max_temp_size, temp))

@@ -67,7 +67,7 @@ from .limits import (
     rates_over,
 )
 from .messages import Submit
-from .nodes import Nodes, NodeSample, Spot
+from .nodes import AttemptId, Nodes, NodeSample, Spot
 from .queue import EQUAL, FairShare, ReadyQueue, Share
 from .rates import Rates, Starts
 from .recorded_nodes import RecordedNodes
@@ -83,8 +83,6 @@ PUBLISH_PATIENCE = timedelta(seconds=60)
 """How long publishing may take, as a file is only renamed. After that it counts as hung."""
 PUBLISH_PATIENCE_ELSEWHERE = timedelta(minutes=30)
 """The same if a server has to make the file appear: a large object takes minutes, and lost answers mean repetitions."""
-AttemptId: TypeAlias = tuple[int, int]
-"""Task and attempt."""
 SHORT_MEMORY = 64 * 1024 * 1024
 """Bytes: an attempt that may need more has a worker to itself, whatever its type says."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -606,7 +604,7 @@ class SchedulerState:
         temp_used: Mapping[int, int] | None,
         now: datetime,
     ) -> None:
-        """Take a sample of the machine or of the nodes. A sample includes what had begun on its node by then."""
+        """Take a sample of the machine or of the nodes, and what running attempts use by it."""
         self.sample, self.sampled_at = sample.after(self.sample, self.limits), now
         running = self.running.values()
         if not self.nodes.many:
@@ -620,8 +618,8 @@ class SchedulerState:
             return
         self.nodes.sampled(nodes, now, self.limits)
         for one in running:
-            if self.nodes.was_sampled_since(one.node, one.since):
-                one.used = used_of(one.reserved_for)
+            if (node := self.nodes.by_name.get(one.node)) is not None:
+                one.used = node.use_of(one.reserved_for, (one.task_id, one.attempt), one.since, short=one.short)
         self.reserved.sampled(one.used for one in running)
         self._count_nodes_anew()
         for node in self.nodes.by_name.values():
@@ -708,7 +706,8 @@ class SchedulerState:
         del self.running[running.task_id]
         self._give_worker_back(running)
         if self.nodes.many:
-            self.nodes.ended(running.node, task, running.since, self.looked_at)
+            attempt = running.task_id, running.attempt
+            self.nodes.ended(running.node, task, attempt, running.since, self.looked_at)
         self.reserved.give_back(task, running.used)
         self.running_counts.give_back(task)
         for key in limit_keys_of(task):

@@ -10,6 +10,8 @@ from cluster_executors import on_cluster
 from in_process_cluster import InProcessCluster
 from inline_executor import InlineExecutor, Reports
 
+from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
+from tasktrail.actors.cluster.cluster_machine import ClusterMachine
 from tasktrail.actors.executor import Executor
 from tasktrail.actors.workers.local_executor import LocalExecutor
 from tasktrail.events import Checkpoint
@@ -98,6 +100,11 @@ def test_the_memory_of_an_attempt_is_known_while_it_runs_in_a_process_of_its_own
         reports.until(lambda _: bool(executor.memory()))
         seen = executor.memory()
         assert set(seen) == {(1, 1)}
+    if isinstance(executor, ClusterExecutor) and seen:
+        ((used, sample),) = [(one.memory_used, one.sample) for one in ClusterMachine(executor.uses).nodes().values()]
+        assert used is not None
+        assert sample is not None
+        assert 1_000_000 < used[1, 1] < sample.memory_total - sample.memory_available
     executor.do([Stop(1, 1)])
     reports.end(1)
     assert all(resident > 1_000_000 for resident in seen.values())

@@ -1,16 +1,49 @@
 """Where attempts run, and whether they may: computed from the machines and the drains that hold."""
 
+from typing import TYPE_CHECKING
+
 from broken import broken
 from sim_cluster import MACHINES, Machine
 
+from tasktrail.actors.core.messages import Sampled
 from tasktrail.actors.core.resources import machine_is_busy
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.events import TaskState
+
+if TYPE_CHECKING:
+    from tasktrail.actors.core.nodes import NodeSample
 
 
 def machine_of(state: SchedulerState, node: str) -> Machine:
     """Return the machine that has or had this name."""
     return MACHINES[state.durable.nodes.by_name[node].seen.address]
+
+
+class NodesRoom:
+    """What the last sample of each machine found free, and what attempts there had in memory."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, NodeSample] = {}
+
+    def sampled(self, message: Sampled, state: SchedulerState) -> None:
+        """Note samples of the nodes that the Scheduler knows."""
+        for name, one in message.nodes.items():
+            if name in state.nodes.by_name:
+                self._last[state.nodes.by_name[name].seen.address] = one
+
+    def check(self, state: SchedulerState, started: list[int]) -> None:
+        """Check, after starts, that what is reserved there and was not measured as used is free."""
+        for name in {state.running[task_id].node for task_id in started}:
+            last = self._last[state.nodes.by_name[name].seen.address]
+            if last.memory_used is None or last.sample is None:
+                continue
+            memory = sum(
+                max(0, entry.reserved_for.memory_needed - last.memory_used.get((entry.task_id, entry.attempt), 0))
+                for entry in state.running.values()
+                if entry.node == name and not entry.short
+            )
+            if memory > last.sample.memory_available:
+                broken(f"I17: {memory} are still to be used on {name}, and {last} was found")
 
 
 def check_nodes(state: SchedulerState, started: list[int]) -> None:

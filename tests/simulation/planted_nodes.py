@@ -11,10 +11,11 @@ from tasktrail.actors.core.limits import UNLIMITED
 from tasktrail.actors.core.node_search import Search
 from tasktrail.actors.core.nodes import Node, Nodes
 from tasktrail.actors.core.recorded_nodes import RecordedNodes
-from tasktrail.actors.core.resources import Ceiling
+from tasktrail.actors.core.resources import Ceiling, Used, used_of
 from tasktrail.actors.core.routing import Workers
 from tasktrail.actors.core.state import SchedulerState
 from tasktrail.actors.core.unit_of_work import UnitOfWork
+from tasktrail.events import TaskState
 from tasktrail.events.reports import AttemptEnded, Settled
 
 __all__ = ["NODE_FAULTS", "PLANTED"]
@@ -53,6 +54,18 @@ def labels_not_looked_at(patch: pytest.MonkeyPatch) -> None:
 def nodes_promise_anything(patch: pytest.MonkeyPatch) -> None:
     """Only the limits of all nodes together are checked."""
     patch.setattr(Node, "bytes_left", lambda _: Ceiling(UNLIMITED, UNLIMITED))
+
+
+@planted("I17: .* are still to be used")
+def reservation_gone_once_seen_on_a_node(patch: pytest.MonkeyPatch) -> None:
+    """An attempt that a sample of its node has seen has used all that was reserved for it."""
+    use_of = Node.use_of
+
+    def seen(self: Node, task: TaskState, *args: Any, **kinds: Any) -> Used:
+        used = use_of(self, task, *args, **kinds)
+        return used_of(task) if used.memory or used.unmeasured else used
+
+    patch.setattr(Node, "use_of", seen)
 
 
 @planted("I17: .* are promised on|I17: .* workers of")

@@ -46,6 +46,8 @@ class Machine(NamedTuple):
     temp: int
     offers: tuple[Offer, ...]
     """The labels that each of its workers offers."""
+    measures: bool = True
+    """Whether the memory of attempts can be measured there."""
 
     def suits(self, requires: dict[str, str], node: str) -> bool:
         """Return whether it meets the requirement; `node`: its present name."""
@@ -66,7 +68,7 @@ MACHINES = {
     for machine in (
         Machine("1", "box", {"zone": "a"}, 10, 10, ((), ())),
         Machine("2", "box", {"zone": "b"}, 20, 20, ((), ("gpu",))),
-        Machine("3", "small", {"zone": "a"}, 4, 7, ((),)),
+        Machine("3", "small", {"zone": "a"}, 4, 7, ((),), measures=False),
         Machine("4", "big", {"zone": "b"}, 15, 10, ((), ())),
     )
 }
@@ -203,23 +205,27 @@ class ClusterExecutor(SimulatedExecutor):
         found = {}
         for address in self._cluster.there if kind or self._rng.random() < 0.7 else self._cluster.there[:1]:
             machine = MACHINES[address]
-            memory = temp = 0
-            for key, attempt in self.live.items():
-                if self._cluster.where[key] == address:
-                    task = self._ledger.tasks[key[0]]
-                    memory, temp = memory + task.memory_needed, temp + task.temp_needed
-                    del attempt
             share = 1.0 if kind else self._rng.choice((0.0, 0.5, 1.0))
+            memory = temp = 0
+            measured: dict[Key, int] = {}
+            for key in [key for key in self.live if self._cluster.where[key] == address]:
+                task = self._ledger.tasks[key[0]]
+                needed, beyond = task.memory_needed, 0 if kind else self._rng.choice((0, 0, 0, 4))
+                has = int(needed * share) + beyond
+                memory, temp = memory + has, temp + task.temp_needed
+                if kind or self._rng.random() < 0.8:  # hosts look at their attempts one by one, before the sample
+                    measured[key] = has if kind else self._rng.randint(0, has)
             others = 0 if kind else self._rng.choice((0, 0, 0, 3))
             found[self._placement.name_of(address)] = NodeSample(
                 MachineSample(
                     cpu_percent=5.0 if kind else self._rng.choice((5.0, 5.0, 5.0, 99.0)),
-                    memory_available=machine.memory - int(memory * share) - others,
+                    memory_available=max(0, machine.memory - memory - others),
                     memory_total=machine.memory,
                     temp_free=machine.temp - int(temp * share),
                     temp_total=machine.temp,
                 ),
                 age=0.0 if kind else self._rng.choice((0.0, 0.5, 2.0)),
+                memory_used=measured if machine.measures else None,
             )
         return found
 

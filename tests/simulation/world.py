@@ -26,7 +26,7 @@ from house import House, SimulatedTypes
 from ledger import Ledger
 from overtaking import Overtakings
 from people import People
-from places import check_nodes
+from places import NodesRoom, check_nodes
 from sim_cluster import MACHINES, Cluster, ClusterExecutor
 from sim_executor import SimulatedExecutor
 from sim_notifier import Receivers, SimulatedNotifier
@@ -153,6 +153,7 @@ class World:
         self.house = House(self.log, self, self.limits, types, self)
         self.disk_mark = DiskMark()
         self.room = MachineRoom()
+        self.nodes_room = NodesRoom()
         self._begin_memory()
         self._checked: object = None
         """The memory that the checks after a step use."""
@@ -208,6 +209,7 @@ class World:
         if isinstance(message, Sampled):
             self.disk_mark.sampled(message.sample, state.limits)
             self.room.sampled(message, state.running.values())
+            self.nodes_room.sampled(message, state)
         self.stopwatch.hear(message, self.seconds)
 
     def after(self, house: House, message: Any) -> None:
@@ -232,7 +234,9 @@ class World:
     def _check_started(self, message: Any, started: list[int]) -> None:
         state = self.house.state
         check_limits(state, started, self.disk_mark)
-        if not state.nodes.many:
+        if state.nodes.many:
+            self.nodes_room.check(state, started)
+        else:
             self.room.check(state)
         if not (isinstance(message, Submit) and isinstance(message.command, StartTask)):
             self.overtakings.follow(state, started)

@@ -42,6 +42,8 @@ class InProcessCluster:
         self.made: list[Create] = []
         self.is_up = True
         """Whether a gateway can connect, and receives messages."""
+        self.out_of_memory = False
+        """Whether hosts that are gone were killed for lack of memory."""
         self.cut = threading.Event()
         """When set, no message reaches a gateway."""
         self.cut_off: set[str] = set()
@@ -175,6 +177,10 @@ class InProcessLink:
         """Return the node on which it was made."""
         return next((one.node for one in self._cluster.made if one.name == host), "")
 
+    def _dead(self, call: Call, why: str) -> CallFailed:
+        no_memory = self._cluster.out_of_memory
+        return CallFailed(call.number, call.host, is_dead=True, why=why, out_of_memory=no_memory)
+
     def _call(self, call: Call) -> GatewayReport | None:
         cluster = self._cluster
         on = self._on(call.host)
@@ -186,12 +192,12 @@ class InProcessLink:
             threading.Event().wait(0.01)
         host = cluster.hosts.get(call.host)
         if host is None:
-            return CallFailed(call.number, call.host, is_dead=True, why="there is none")
+            return self._dead(call, "there is none")
         payload = getattr(host, call.method)(call.payload)
         if cluster.cut.is_set() or on in cluster.cut_off | self.cut_off:
             return None
         if cluster.hosts.get(call.host) is not host:  # a killed process sends nothing more
-            return CallFailed(call.number, call.host, is_dead=True, why="it died")
+            return self._dead(call, "it died")
         if call.method in cluster.swallowed:
             cluster.swallowed.discard(call.method)
             return CallFailed(call.number, call.host, is_dead=False, why="the answer was lost")

@@ -18,7 +18,7 @@ from inline_executor import Reports
 from tasktrail.actors.cluster import placement
 from tasktrail.actors.cluster.cluster_executor import ClusterExecutor
 from tasktrail.actors.cluster.cluster_machine import ClusterMachine
-from tasktrail.actors.cluster.host import Host
+from tasktrail.actors.cluster.host import Host, _Look
 from tasktrail.actors.cluster.lease import OWNED_FOR
 from tasktrail.actors.cluster.placement import HostNeeds, Placement
 from tasktrail.actors.cluster.roster import Roster
@@ -809,6 +809,27 @@ def test_a_worker_that_has_died_is_made_on_another_node(services: Services, two_
     assert [one.node for one in two_nodes.made] == ["a", "b"]
 
 
+def test_an_attempt_whose_host_was_killed_as_memory_ran_out_ends_like_one_that_the_kernel_has_killed(
+    services: Services, cluster: InProcessCluster
+) -> None:
+    """The engine watches the memory of its nodes, too, and kills hosts, with all that they run."""
+    executor, reports = services.start(lease=SHORT)
+    executor.do([services.run("patient")])
+    reports.until(is_progress)
+    for _ in range(1000):
+        if executor.memory():
+            break
+        threading.Event().wait(0.02)  # nothing is reported about it
+
+    cluster.out_of_memory = True
+    cluster.lose(cluster.made[0].name)
+
+    ended = reports.end(1)
+    assert (ended.outcome, ended.error_type, ended.exit_code) == ("lost", "HostLost", -9)
+    assert "killed the worker on node one, because memory was about to run out" in ended.error
+    assert ended.memory_used > 1_000_000
+
+
 def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
     services: Services, two_nodes: InProcessCluster
 ) -> None:
@@ -844,8 +865,8 @@ def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
 
 def _shows(host: Host, free: int) -> None:
     """Let its node have that many GiB free, without change."""
-    host._look_at_use = lambda: None  # type: ignore[method-assign]
-    host._node = NodeUse(8 * GIB, free * GIB, 10.0)
+    found = _Look((), NodeUse(8 * GIB, free * GIB, 10.0))
+    host._look_at_use = lambda: setattr(host, "_look", found)  # type: ignore[method-assign]
 
 
 def _nodes(*gpus: float, cpus: float = 1.0) -> tuple[Node, ...]:
@@ -958,14 +979,16 @@ def test_a_worker_that_has_booked_gpus_offers_them(services: Services, cluster: 
     reports.until(lambda report: report == AttemptFound(1, 1, publishing=False, offer=("gpu",), node="node1"))
 
 
-def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcessCluster) -> None:
+@pytest.mark.parametrize("lease", [10.0, 3600.0])
+def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcessCluster, lease: float) -> None:
+    """With a lease of an hour, idle workers reported it every quarter of an hour."""
     cluster.nodes = _nodes(0, 0)
-    executor, reports = services.start(slots=2)
+    executor, reports = services.start(slots=2, lease=lease)
     reports.until(lambda _: executor.capacity() == 2)
     for made in cluster.made:
         _shows(cluster.hosts[made.name], {"n0": 2, "n1": 6}[made.node])
     for _ in range(1000):
-        if {use and use.memory_available for use, _age in executor.uses().values()} == {2 * GIB, 6 * GIB}:
+        if {one.node and one.node.memory_available for one in executor.uses().values()} == {2 * GIB, 6 * GIB}:
             break
         threading.Event().wait(0.02)  # nothing is reported about it
 
@@ -974,8 +997,31 @@ def test_what_each_node_has_is_seen_there(services: Services, cluster: InProcess
     assert samples["node1"].sample is not None
     assert samples["node1"].sample.memory_available == 6 * GIB
     assert LOOKED_AT_EVERY <= samples["node1"].age < 10.0, "it may be that old when it comes"
+    assert samples["node1"].memory_used is None, "no host there says that it can measure it"
     assert ClusterMachine(executor.uses).sample() == MachineSample()
     assert reports.all
+
+
+def test_of_the_hosts_on_a_node_the_one_counts_that_has_looked_last(services: Services) -> None:
+    """An attempt that was measured after the node seemed to use what was among what is free, too."""
+    executor, reports = services.start(slots=3)
+    reports.until(lambda _: executor.capacity() == 3)
+    with executor.lock:  # no report comes meanwhile
+        for number, host in enumerate(executor._hosts.by_name.values(), start=1):
+            host.use, host.used_at = NodeUse(8 * GIB, number * GIB, 10.0), 10.0 * number
+            host.memory, host.measured_at = {(number, 1): number}, 5.0 - number
+        ((there,), samples) = executor.uses().values(), ClusterMachine(executor.uses).nodes()
+        host.state = "outdated"
+        host.measured_at = 6.0
+        (outdated,) = executor.uses().values()
+        for host in executor._hosts.by_name.values():
+            host.measured_at = 0.0
+        (unmeasured,) = executor.uses().values()
+
+    assert there.node == NodeUse(8 * GIB, GIB, 10.0), "reports of the others have come later"
+    assert there.attempts == samples["one"].memory_used == {(1, 1): 1, (2, 1): 2, (3, 1): 3}
+    assert (outdated.node, outdated.attempts) == (NodeUse(8 * GIB, 3 * GIB, 10.0), there.attempts)
+    assert (unmeasured.node, unmeasured.attempts) == (NodeUse(8 * GIB, 3 * GIB, 10.0), None)
 
 
 def _names(*nodes: Node) -> dict[str, str]:

@@ -21,10 +21,14 @@ class Died(Exception):
     """Stands for Ray's error."""
 
 
+class OutOfMemory(Exception):
+    """Stands for Ray's error after it has killed a worker for lack of memory."""
+
+
 class Engine:
     """Has one host, `c-0`, which answers each call with an error."""
 
-    exceptions = SimpleNamespace(ActorDiedError=Died, ActorUnschedulableError=Died)
+    exceptions = SimpleNamespace(ActorDiedError=Died, ActorUnschedulableError=Died, OutOfMemoryError=OutOfMemory)
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -67,6 +71,7 @@ class Told:
         ("c-1", ValueError("never asked"), True),
         ("c-0", ValueError("the host has raised it"), False),
         ("c-0", Died("gone"), True),
+        ("c-0", OutOfMemory("gone as well"), True),
         ("c-0", OSError("not now"), False),
     ],
 )
@@ -77,6 +82,7 @@ def test_only_who_never_was_or_has_died_is_dead(host: str, error: Exception, is_
     gateway.do(Call(1, host, "hello", b""))
 
     assert told.broken().is_dead is is_dead
+    assert told.broken().out_of_memory is isinstance(error, OutOfMemory)
     gateway.finish()
 
 

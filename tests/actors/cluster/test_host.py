@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from tasktrail.actors.cluster.wire import (
     pack,
     unpacked_answer,
 )
+from tasktrail.actors.executor import Capabilities
 from tasktrail.events.clock import boot_seconds
 from tasktrail.events.reports import (
     AttemptCheckpointed,
@@ -268,6 +270,45 @@ def test_what_cannot_be_measured_keeps_no_attempt_alive(
     clock.ahead += LEASE
 
     assert service.until(AttemptEnded).outcome == "interrupted"
+
+
+def test_what_attempts_use_is_measured_before_the_node(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise what an attempt takes in between would seem to be in use, and be among what is free, too."""
+    looked: list[str] = []
+
+    def noted(what: str, look: Callable[[], Any]) -> Any:
+        looked.append(what)
+        return look()
+
+    monkeypatch.setattr(host._executor, "memory", partial(noted, "attempts", host._executor.memory))
+    monkeypatch.setattr(host._machine, "sample", partial(noted, "node", host._machine.sample))
+    service = Service(host, 1)
+    service.give(run("patient", folder=tmp_path))
+    service.until(AttemptProgressed)
+
+    before = boot_seconds()
+    host._look_at_use()
+
+    assert looked[-2:] == ["attempts", "node"]
+    seen = service.watch(0.0)
+    assert before <= seen.measured_at <= boot_seconds()
+    ((task_id, attempt, resident),) = seen.memory
+    assert (task_id, attempt) == (1, 1)
+    assert 1_000_000 < resident < seen.node.memory_total
+
+
+def test_a_host_that_cannot_measure_or_is_of_an_earlier_version_says_so(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        type(host._executor), "capabilities", Capabilities(hard_kill_tree="", kills_escaped=True, finds_orphans=True)
+    )
+    host._look_at_use()
+    assert Service(host, 1).watch(0.0).measured_at == 0.0
+    earlier = msgspec.msgpack.encode([1.0, 0, [], [[1, 1, 5]], None])
+    assert msgspec.msgpack.decode(earlier, type=HostReports).measured_at == 0.0
 
 
 def test_what_does_not_end_at_once_is_ended_again(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from core_harness import Core
+from msgspec.structs import replace
 from test_nodes import GB, cluster, reason, sample, where
 
 from tasktrail.actors.core import dispatch, node_search
@@ -24,13 +25,18 @@ from tasktrail.events.system_events import LOCAL
 
 
 class Lagging:
-    """A cluster with a steady flow of tasks of two to three seconds. Each sample is `age` seconds old."""
+    """A cluster with a steady flow of tasks of two to three seconds. Each sample is `age` seconds old.
 
-    def __init__(self, age: float, nodes: dict[str, dict[str, Any]]) -> None:
+    What attempts use was measured `measured` seconds before each sample, if at all.
+    """
+
+    def __init__(self, age: float, nodes: dict[str, dict[str, Any]], measured: float | None = None) -> None:
         self.core = cluster(Core(max_concurrent=50), **nodes)
         self.nodes = nodes
         self.ages = int(age * 4)
+        self.measured = None if measured is None else self.ages + int(measured * 4)
         self.used: list[dict[str, int]] = []
+        self.ran: list[dict[tuple[int, int], int]] = []
         self.ends: dict[int, float] = {}
         for _ in range(20):
             self.core.create(memory=GB)
@@ -46,6 +52,7 @@ class Lagging:
             core.create(memory=GB)
         running = core.state.running.values()
         self.used.append({n: sum(e.reserved_for.memory_needed for e in running if e.node == n) for n in self.nodes})
+        self.ran.append({(e.task_id, e.attempt): e.reserved_for.memory_needed for e in running})
         if number % 4 == 0:
             core.tell(Sampled(MachineSample(), nodes={name: self.sample(name) for name in self.nodes}))
 
@@ -61,13 +68,15 @@ class Lagging:
             temp_free=shown.temp_free,
             temp_total=shown.temp_total,
         )
-        return NodeSample(total, age=self.ages / 4)
+        ran = None if self.measured is None else self.ran[max(0, len(self.ran) - 1 - self.measured)]
+        return NodeSample(total, age=self.ages / 4, memory_used=ran)
 
 
+@pytest.mark.parametrize("measured", [None, 0.0, 1.0, 3.0])
 @pytest.mark.parametrize("age", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("large", [9.0, 9.9])
-def test_a_large_task_starts_however_old_the_samples_are(age: float, large: float) -> None:
-    life = Lagging(age, {"a": {"memory": 10, "workers": 8}, "b": {"memory": 2, "workers": 2}})
+def test_a_large_task_starts_however_old_the_samples_are(age: float, large: float, measured: float | None) -> None:
+    life = Lagging(age, {"a": {"memory": 10, "workers": 8}, "b": {"memory": 2, "workers": 2}}, measured)
     for number in range(40):
         life.quarter(number)
     task_id = life.core.create(memory=int(large * GB), priority=10)
@@ -123,6 +132,77 @@ def test_a_node_is_promised_no_more_than_it_has_though_what_runs_takes_little_ye
     assert (one.reason, one.numbers["left"], one.commands) == (WaitReason.MEMORY, 4 * GB, ())
     assert "node a" in one.detail
     assert WaitReason.TEMP_SPACE in {one.reason for one in core.why(third).reasons}
+
+
+def look(core: Core, free: float, used: dict[int, float], after: float = 2) -> None:
+    """Sample node `a`, which has 8 GB. `used`: the memory of first attempts, by task."""
+    core.wait(after)
+    machine = sample(memory=8).sample
+    assert machine is not None
+    machine = replace(machine, memory_available=int(free * GB))
+    measured = {(task_id, 1): int(memory * GB) for task_id, memory in used.items()}
+    core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(machine, age=1.0, memory_used=measured)}))
+
+
+def test_what_is_reserved_on_a_node_stays_so_until_it_is_used() -> None:
+    """Once a sample had shown an attempt, the next one started into the memory that the first took minutes later."""
+    core = cluster(Core(max_concurrent=20), a={"memory": 8, "workers": 8})
+    look(core, free=4, used={})
+    first, second, third = (core.create(memory=2 * GB) for _ in range(3))
+    look(core, free=3.75, used={first: 0.25})
+    look(core, free=3.5, used={first: 0.25, second: 0.25})
+    assert core.running() == [first, second]
+    one = reason(core, third)
+    assert (one.reason, one.numbers["left"]) == (WaitReason.MEMORY, 0)
+    look(core, free=2, used={first: 2, second: 5})
+    assert core.running() == [first, second, third], "what it has beyond its own lessens what is kept for none"
+
+
+def test_an_attempt_that_a_sample_may_show_is_kept_room_for_until_it_is_measured() -> None:
+    """Each host reports what its own attempt has; the node's sample may be of another host, which looked later."""
+    core = cluster(Core(max_concurrent=20), a={"memory": 8, "workers": 8})
+    look(core, free=6, used={})
+    first, large = core.create(memory=4 * GB), core.create(memory=6 * GB)
+    look(core, free=3, used={})
+    second = core.create(memory=GB)
+    assert core.running() == [first]
+    node = core.state.nodes.by_name["a"]
+    assert node.reserved.unused_memory == 4 * GB
+    assert node.ceiling().memory == 7 * GB, "it may have its 4 GB by now"
+    assert reason(core, large).reason is WaitReason.MEMORY
+    look(core, free=3, used={first: 1})
+    assert node.ceiling().memory == 4 * GB
+    assert reason(core, large).reason is WaitReason.NO_NODE_FITS
+    look(core, free=4, used={first: 1})
+    assert core.running() == [first, second]
+
+
+def test_no_room_is_kept_on_a_node_for_a_task_that_other_programs_leave_too_little() -> None:
+    """What an attempt had reserved and did not use seemed to come free at its end, hours later."""
+    core = cluster(Core(max_concurrent=20), a={"memory": 8, "workers": 8})
+    look(core, free=6, used={})
+    film, large = core.create(memory=5 * GB), core.create(memory=13 * GB // 2, priority=9)
+    small = [core.create(memory=GB // 4) for _ in range(dispatch.BACKFILL_BOUND + 10)]
+    look(core, free=5, used={film: 1})
+    for one in small:
+        assert one in core.running()
+        core.end(one)
+        look(core, free=5, used={film: 1})
+    assert reason(core, large).reason is WaitReason.NO_NODE_FITS
+
+
+def test_what_an_attempt_had_is_free_at_its_end_as_far_as_it_was_measured() -> None:
+    core = cluster(Core(max_concurrent=20), a={"memory": 8, "workers": 8})
+    first, second = core.create(memory=4 * GB), core.create(memory=3 * GB)
+    look(core, free=4, used={first: 1, second: 2})
+    node = core.state.nodes.by_name["a"]
+    assert node.ceiling().memory == 7 * GB
+    core.end(first)
+    assert (node.reserved.gone_memory, node.ceiling().memory) == (GB, 7 * GB)
+    look(core, free=2, used={first: 3, second: 2}, after=0.5)
+    assert (node.reserved.gone_memory, node.ceiling().memory) == (3 * GB, 7 * GB), "it had taken more"
+    look(core, free=5, used={second: 2}, after=0.1)
+    assert (node.reserved.gone_memory, node.ceiling().memory) == (0, 7 * GB), "that sample no longer shows it"
 
 
 LONG = 200

@@ -7,10 +7,11 @@ from core_harness import Core
 from tasktrail.actors.core.dispatch import BACKFILL_BOUND
 from tasktrail.actors.core.limits import Limits
 from tasktrail.actors.core.messages import LimitsConfigured, Sampled, Tick
+from tasktrail.actors.core.nodes import NodeSample
 from tasktrail.actors.core.resources import QUOTA_FLOOR, MachineSample, Reserved, temp_quota
 from tasktrail.events import Accepted
 from tasktrail.events.errors import NeverFits
-from tasktrail.events.reports import AttemptEnd, AttemptProbed, CapacityChanged, Run
+from tasktrail.events.reports import AttemptEnd, AttemptProbed, CapacityChanged, NodeSeen, NodesSeen, Run
 from tasktrail.events.task_events import Completed, Created, Estimated, Failed, Retried, Started
 
 FOUND = Estimated(memory=900, temp=50, seconds=7.5, basis={"pages": 3})
@@ -362,6 +363,46 @@ def test_a_killed_task_is_not_passed_for_ever_by_others_of_its_type() -> None:
         core.end(core.running()[0])
         ended += 1
     assert ended <= BACKFILL_BOUND + 4
+
+
+def sample_a(core: Core, free: int, used: dict[tuple[int, int], int]) -> None:
+    core.wait(2)
+    machine = MachineSample(memory_available=free, memory_total=8000)
+    core.tell(Sampled(MachineSample(), nodes={"a": NodeSample(machine, 1.0, used)}))
+
+
+def on_a_node() -> Core:
+    core = Core(max_concurrent=9)
+    core.tell(NodesSeen((NodeSeen(node="a"),)))
+    sample_a(core, 7000, {})
+    core.tell(CapacityChanged(4, (), ("a",) * 4))
+    return core
+
+
+def test_a_killed_task_is_not_passed_for_ever_on_a_node_either() -> None:
+    core = on_a_node()
+    ids = [core.create(memory=64) for _ in range(60)]
+    sample_a(core, 1000, dict.fromkeys([(one, 1) for one in core.running()], 1500))
+    assert kill(core, ids[0], 1900).estimate == Estimated(memory=3800, seconds=0.0)
+    ended = 0
+    while ids[0] not in core.state.running and ended < 50:
+        used = {(one.task_id, one.attempt): 1500 for one in core.state.running.values()}
+        sample_a(core, max(0, 7000 - sum(used.values())), used)
+        core.end(core.running()[0])
+        ended += 1
+    assert ended <= BACKFILL_BOUND + 4
+
+
+def test_what_other_programs_leave_on_the_node_bounds_what_is_reserved_after_a_kill() -> None:
+    """It would have waited for ever: no node had half of its memory free."""
+    core = on_a_node()
+    first, second = core.create(memory=64), core.create(memory=64)
+    sample_a(core, 0, {(first, 1): 1500, (second, 1): 1300})
+    assert kill(core, first, 1500).estimate == Estimated(memory=2100, seconds=0.0), "three quarters of 2800"
+    sample_a(core, 2700, {})
+    core.end(second)
+    sample_a(core, 2700, {})
+    assert core.running() == [first]
 
 
 def test_what_a_probe_finds_too_much_is_free_for_others(core: Core) -> None:
