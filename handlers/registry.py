@@ -70,7 +70,8 @@ class Registry:
         types = list(_types_of(target, home))
         if not types:
             raise BrokenHandlers(
-                f"There is no handler in {home}", remedy="Mark a function or class with @handler(...)."
+                f"There is no handler in {home}",
+                remedy="Mark a function with @task, or a function or class with @handler(...).",
             )
         faults: list[HandlerFault] = []
         for task_type, place in types:

@@ -344,6 +344,8 @@ def refuse_broken_handlers(modules: Sequence[str], *, named: Sequence[str] = ())
         correct = "Correct the module"
         if any(isinstance(error.__cause__, ModuleNotFoundError) for error in errors):
             correct = f"Install what is missing where tasktrail is ({sys.prefix}), correct the module"
+        elif len({error.advice for error in errors}) == 1 and errors[0].__cause__ is None:  # it was loaded
+            correct = errors[0].advice.removesuffix(".")
         raise ConfigurationError(
             "; ".join(error.message for error in errors),
             field="handlers",
