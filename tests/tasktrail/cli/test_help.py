@@ -176,6 +176,13 @@ def test_a_mistyped_command_is_answered_with_the_nearest(cli: Callable[..., Any]
     assert "Did you mean 'watch'?" in shown.err
 
 
+def test_an_option_that_is_missing_is_explained(cli: Callable[..., Any]) -> None:
+    """Whoever writes the folder of the outputs as an argument, as for `cp`, reads where it belongs."""
+    shown = cli("batch", "photos", "small")
+    assert shown.code == 2
+    assert "Error: Missing option '--to'. The outputs: a folder, or" in " ".join(shown.err.split())
+
+
 @pytest.mark.parametrize(
     ("word", "answer"),
     [
