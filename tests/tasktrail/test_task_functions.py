@@ -103,6 +103,18 @@ def test_a_program_that_knows_only_the_name_submits_too_and_the_service_checks(s
         named.submit()
 
 
+def test_who_gives_a_file_as_an_option_or_a_list_as_words_is_told_how_to_give_it(service: TaskService) -> None:
+    with pytest.raises(InvalidOptions, match="capitals has no option 'source'") as refused:
+        service.create_task("capitals", options={"source": "in.txt"})
+    assert refused.value.advice.endswith("`input_file` and `output_file` (CLI: capitals INPUT OUTPUT).")
+    with pytest.raises(InvalidOptions, match="has to be a list or null, not text") as refused:
+        service.create_task("seats", options={"given": {}, "halves": "1,2"})
+    assert refused.value.advice == "Write it as JSON (CLI: -o 'halves=[1, 2]')."
+    with pytest.raises(InvalidOptions, match="has to be an object, not text") as refused:
+        service.create_task("seats", options={"given": "Ada"})
+    assert refused.value.advice == "Write it as JSON (CLI: -o 'given={\"a\": 1}')."
+
+
 def test_numbers_as_keys_come_back_as_numbers(service: TaskService) -> None:
     """JSON has only text keys."""
     assert seats.using(service).submit({1: "Ada", -2: "Ben"}, [{0.5: 1}]).result(WITHIN) == {1: "Ada", -2: "Ben", 0: ""}
