@@ -138,6 +138,7 @@ def serve_command(
     may run. Each refuses commands that change something, and says where the service is.
 
     SIGHUP makes it read its configuration again. It says which keys take effect at once, and which at the next start.
+    So it goes on when its terminal is closed.
 
     Every user of this machine can reach the port. It answers only requests with a token, or with the secret in
     DATA/http-token.
