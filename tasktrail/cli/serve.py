@@ -491,7 +491,7 @@ def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: A
     stopping.start()
     until = time.monotonic() + STOP_WITHIN
     while stopping.is_alive() and time.monotonic() < until:
-        if signals.next(0.05) is not None:
+        if signals.next(0.05) not in (None, signal.SIGHUP):  # sent with SIGTERM, or by a terminal that is closed
             text = "stopping at once; what ran is recovered at the next start"
             reporter.say("warning", text, text)
             os._exit(INTERRUPTED)
