@@ -197,7 +197,10 @@ class OutputTaken(TasktrailError):
     code = "output_taken"
     status = 409
     title = "Another task will write this output"
-    remedy = "Wait for that task or cancel it, choose another output, or set `overwrite` (CLI: --overwrite)."
+    remedy = (
+        "Wait for that task or cancel it (`tasktrail serve` runs it if no service does), choose another output, or set "
+        "`overwrite` (CLI: --overwrite)."
+    )
     holder: int = 0
     """The other task; 0 if it does not exist yet."""
 

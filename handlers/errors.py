@@ -8,7 +8,7 @@ class DuplicateType(HandlerFault):
 
     code = "duplicate_type"
     title = "A task type is claimed twice"
-    remedy = "Rename one of the two types, or uninstall the package that brings the second."
+    remedy = 'Give one of the two another name, as in @task("NAME") and @handler("NAME").'
 
 
 class BrokenHandlers(HandlerFault):

@@ -70,7 +70,8 @@ class Registry:
         types = list(_types_of(target, home))
         if not types:
             raise BrokenHandlers(
-                f"There is no handler in {home}", remedy="Mark a function or class with @handler(...)."
+                f"There is no handler in {home}",
+                remedy="Mark a function with @task, or a function or class with @handler(...).",
             )
         faults: list[HandlerFault] = []
         for task_type, place in types:
@@ -158,6 +159,8 @@ def unknown_type(
         hint = f"; it is a preset of {of}: name both, the type and the preset (CLI: {of} --preset {name})"
     elif near := get_close_matches(name, list(names), n=1):
         hint = f"; did you mean {near[0]!r}?"
+    elif PurePath(name).suffix and not errors:
+        hint = "; the type comes first, then the files (CLI: TYPE INPUT OUTPUT)"
     else:
         hint = "".join(f". {error.message}" for error in errors)
     return UnknownType(f"There is no task type {name!r}{hint}", field="type", status=status)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from types import FrameType
 
+_REFUSED = 1
 _INTERRUPTED = 130
 _SOON = 0.01
 """Seconds until a signal that was dropped in a callback is raised again."""
@@ -25,12 +26,16 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # the command is still being loaded; later ones are caught in `run`
         code = _INTERRUPTED
+    except OSError:  # standard error does not take the complaint either
+        code = _REFUSED
     if came and code == _INTERRUPTED:
         _die_of(came[0])
-    try:
-        sys.stderr.flush()
-    except OSError:  # it cannot be reported; Python would flush again at its end, fail, and exit with 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # told if it can be; Python would flush again at its end, fail, and exit with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = code or _REFUSED
     sys.exit(code)
 
 

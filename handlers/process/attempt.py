@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 _HUGE = 2**31
 _BY_SANDBOX = "; attempts are sandboxed: a type declares what it needs besides its input (reads=, writes=, network=)"
+_BY_FOLDER = "; attempts work in folders of their own: take a file as a parameter, or name it by its whole path"
+_BY_ENVIRONMENT = "; attempts see few environment variables: the key pass_environment names more"
 
 
 _NO_BOUNDS = Sandbox()
@@ -335,7 +337,7 @@ def failure(
     text = error_text(error)
     ours = isinstance(error, BadAnswer | InvalidPath | OutputExists | OutputMissing | PartMissing)
     where = "" if ours else _place(trace or error.__traceback__, home)
-    where += _BY_SANDBOX if is_confined() and _lacks_a_right(error) else ""
+    where += _advice(error) if is_confined() else ""
     name = type(error).__name__
     if not text.split()[1:]:  # such as the key of a KeyError, or the number of a SystemExit
         text = f"{name}: {text}" if text else name
@@ -370,6 +372,18 @@ def _place(trace: TracebackType | None, home: str) -> str:
 
 _NOT_OWN = {*sys.stdlib_module_names, "tasktrail", "__main__"}
 _INSTALLED = {"site-packages", "dist-packages"}
+
+
+def _advice(error: BaseException) -> str:
+    """What to do about an error that comes from where attempts run, and that the same code has nowhere else."""
+    if _lacks_a_right(error):
+        return _BY_SANDBOX
+    *_, (last, _) = walk_tb(error.__traceback__) if error.__traceback__ else [(None, 0)]
+    if isinstance(error, KeyError) and last and last.f_locals.get("self") is os.environ:
+        return _BY_ENVIRONMENT
+    named = error.filename if isinstance(error, FileNotFoundError) else None
+    in_subprocess = last is not None and last.f_globals.get("__name__") == "subprocess"  # then it names a program
+    return _BY_FOLDER if isinstance(named, str) and not in_subprocess and not Path(named).is_absolute() else ""
 
 
 def _lacks_a_right(error: BaseException | None) -> bool:

@@ -337,7 +337,7 @@ class BatchPlanner:
         taken: OutputTaken | None,
         draft: "_Draft",
     ) -> None:
-        if earlier is not None and not wanted.again:
+        if earlier is not None and not (wanted.again and earlier.finished):
             candidate = msgspec.structs.replace(candidate, task=self._intake.with_normalized_options(candidate.task))
             if _asks_the_same(earlier, candidate) and (skipped := _skipped(earlier, candidate)):
                 draft.skipped.append(skipped)

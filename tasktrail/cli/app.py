@@ -70,6 +70,17 @@ EXAMPLES = (
 )
 
 
+_WORDS_OF_OTHERS = {
+    "help": "`tasktrail --help` lists the commands.",
+    "version": "`tasktrail --version` shows it.",
+    "stop": "`tasktrail cancel` stops a task; a service stops at Ctrl-C, or when its process gets SIGTERM.",
+    "restart": "`tasktrail retry` brings back a task; a service is stopped, and started by `tasktrail serve`.",
+    "status": "`tasktrail list` shows the tasks, `tasktrail top` what runs, `tasktrail doctor` whether a service runs.",
+}
+_WORDS_OF_OTHERS["ps"] = _WORDS_OF_OTHERS["status"]
+"""What other programs call a command, and what does it here."""
+
+
 class App(click.Group):
     """Finds commands by name without loading the others."""
 
@@ -88,15 +99,22 @@ class App(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command as click does. For a mistyped name the error suggests the nearest one."""
+        """Find the command as click does. For another name the error says what was probably meant."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from difflib import get_close_matches
+            raise click.UsageError(f"{error.message}{self._meant_by(ctx, args[0])}", ctx) from error
 
-            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"{error.message}{hint}", ctx) from error
+    def _meant_by(self, ctx: click.Context, word: str) -> str:
+        from difflib import get_close_matches
+
+        from .completion import suggestions, type_names
+
+        if word in _WORDS_OF_OTHERS:
+            return f" {_WORDS_OF_OTHERS[word]}"
+        if near := get_close_matches(word, self.list_commands(ctx), n=1):
+            return f" Did you mean {near[0]!r}?"
+        return f" Did you mean `run {word}`?" if word in dict(suggestions(ctx, type_names)) else ""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with a sentence for each, section by section."""

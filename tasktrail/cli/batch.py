@@ -121,7 +121,10 @@ def batch_command(
                         first.setdefault((name, task.held), task.id)
             for task_id in first.values():  # the other tasks wait for the same
                 name_lasting_obstacles(inside, task_id, partial(say, err=True))
-        return _follow(session, tasks, made, names, embedded=inside is not None)
+        left_as = "it goes on in the service"
+        if inside is not None:
+            left_as = f"it stops here; the same command{' without --again' if again else ' again'} goes on"
+        return _follow(session, tasks, made, names, left_as=left_as)
 
 
 def _listed(inputs: Sequence[str]) -> list[str]:
@@ -168,7 +171,8 @@ def _tasks_of(reading: "Reading", batch: str, as_of: str = "") -> Iterator["Task
     yield from from_pages(reading, asked, *reading.list_tasks(asked))
 
 
-def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence[str], *, embedded: bool) -> int:
+def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence[str], *, left_as: str) -> int:
+    """Show how far the batches are, then what became of them. `left_as`: what to say of them after Ctrl-C."""
     began = time.monotonic()
     batches: list[Batch] = []
     left = False
@@ -189,10 +193,9 @@ def _follow(session: Session, tasks: "Tasks", made: "MadeBatch", names: Sequence
                 left = True
                 break
     if left:  # printed once the line of progress is gone
-        how = "it stops here; the same command again goes on" if embedded else "it goes on in the service"
         for name in names:
             say(
-                f"left batch {plain(name)}: {how}; `tasktrail batches {shlex.quote(name)}` tells how far it is",
+                f"left batch {plain(name)}: {left_as}; `tasktrail batches {shlex.quote(name)}` tells how far it is",
                 err=True,
             )
         return INTERRUPTED

@@ -102,7 +102,13 @@ class CliCommand(click.Command):
         for param in asked:
             if asked.count(param) > 1:
                 raise click.BadOptionUsage(param.name or "", f"{param.opts[-1]} is given more than once.", ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if not isinstance(error.param, click.Option):
+                raise
+            # click puts the text after "Missing option '--to'."
+            raise click.MissingParameter(error.param.help, ctx=error.ctx, param=error.param) from None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Add the examples, then a pointer to the options that all commands take."""

@@ -138,9 +138,20 @@ def complain_unexpected(error: Exception) -> int:
         step = _NEXT_STEPS.get(error.errno or 0, "")
         if error.filename and error.strerror:
             what = f"{error.filename}: {error.strerror}"
+        elif _output_fails_with(error.errno):
+            what = f"standard output: {error.strerror}"
     elif isinstance(error, MemoryError) or str(error) == "can't start new thread":
         step = _MORE
     say(f"tasktrail: {plain(what)}", err=True, hang="  ")
     if step:
         say(f"  {step}", err=True)
     return REFUSED
+
+
+def _output_fails_with(number: int | None) -> bool:
+    """Whether that error is standard output's own: what it could not write is still to be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error.errno == number
+    return False

@@ -43,9 +43,13 @@ def _from_here(name: str) -> str:
         found = find_spec(name)
     except (ImportError, ValueError):
         found = None
+    if Path(name).is_file():
+        raise click.UsageError(f"{name} is no file of Python: its name does not end in .py.")
     if found is None:
         file = f" Did you mean the file {name}.py?" if "/" in name else ""
         raise click.UsageError(f"There is no module {name!r}, neither installed nor in this folder.{file}")
+    if found.origin is None:
+        raise click.UsageError(f"{name} is a folder without a module of its own. Name a file, as in {name}/app.py.")
     return name
 
 

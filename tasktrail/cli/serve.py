@@ -138,6 +138,7 @@ def serve_command(
     may run. Each refuses commands that change something, and says where the service is.
 
     SIGHUP makes it read its configuration again. It says which keys take effect at once, and which at the next start.
+    So it goes on when its terminal is closed.
 
     Every user of this machine can reach the port. It answers only requests with a token, or with the secret in
     DATA/http-token.
@@ -344,6 +345,8 @@ def refuse_broken_handlers(modules: Sequence[str], *, named: Sequence[str] = ())
         correct = "Correct the module"
         if any(isinstance(error.__cause__, ModuleNotFoundError) for error in errors):
             correct = f"Install what is missing where tasktrail is ({sys.prefix}), correct the module"
+        elif len({error.advice for error in errors}) == 1 and errors[0].__cause__ is None:  # it was loaded
+            correct = errors[0].advice.removesuffix(".")
         raise ConfigurationError(
             "; ".join(error.message for error in errors),
             field="handlers",
@@ -488,7 +491,7 @@ def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: A
     stopping.start()
     until = time.monotonic() + STOP_WITHIN
     while stopping.is_alive() and time.monotonic() < until:
-        if signals.next(0.05) is not None:
+        if signals.next(0.05) not in (None, signal.SIGHUP):  # sent with SIGTERM, or by a terminal that is closed
             text = "stopping at once; what ran is recovered at the next start"
             reporter.say("warning", text, text)
             os._exit(INTERRUPTED)

@@ -1,5 +1,6 @@
 """`tasktrail source add|list|remove|pause|resume`: watched folders, whose files become tasks by themselves."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -95,6 +96,9 @@ def add_source(
             "actor": envelope["actor"] or default_actor(),
         },
     )
+    for path in map(absolute, inputs):
+        if not session.url and {"*", "?", "["}.isdisjoint(path) and not os.path.lexists(path):
+            say(f"{plain(path)} is not there yet; it is watched as soon as it is", err=True)
 
 
 @source_command.command(

@@ -137,7 +137,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     limits: MachineLimits
     """Those of the service, if one runs: this process may be outside the service's container or unit."""
     types: tuple[str, ...]
-    handler_errors: tuple[str, ...]
+    handler_errors: tuple[tuple[str, str], ...]
+    """What is wrong with handlers, and what to do."""
     preset_errors: tuple[str, ...] = ()
     lacking: tuple[Lack, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
@@ -208,7 +209,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         sandbox_support=sandbox_support(),
         limits=Machine(paths.temp, groups=find_groups(process=service)).limits(),
         types=tuple(task_type.name for task_type in registry),
-        handler_errors=tuple(error.message for error in registry.errors),
+        handler_errors=tuple((error.message, error.advice) for error in registry.errors),
         preset_errors=tuple(error.message for error in preset_faults(registry)),
         lacking=_lacking(registry),
         diagnoses=_diagnoses(registry),

@@ -319,8 +319,8 @@ def _open_files(facts: Facts, config: Config) -> Iterator[Diagnosis]:
 
 
 def _handlers(facts: Facts, _config: Config) -> Iterator[Diagnosis]:
-    for error in facts.handler_errors:
-        yield Diagnosis("handlers", "fail", error, "Correct the module, or take it out of `handlers`.")
+    for error, remedy in facts.handler_errors:
+        yield Diagnosis("handlers", "fail", error, remedy)
     if facts.types:
         yield Diagnosis("handlers", "ok", ", ".join(facts.types))
     else:

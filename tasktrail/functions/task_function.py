@@ -385,7 +385,10 @@ def _checked_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
 
     for field in fields:
         if field not in _OF_TYPES:
-            remedy = f"@task takes {', '.join(_OF_TYPES)}; others are given when a task is submitted, by with_fields."
+            remedy = (
+                f"@task takes {', '.join(_OF_TYPES)}; others are given when a task is submitted, by with_fields, or to "
+                "a schedule that is made by hand (`tasktrail schedule add`)."
+            )
             known = field in CreateTask.__struct_fields__
             reason = f"{field} is given with each task" if known else unknown_field(field, CreateTask).message
             raise InvalidFunction(f"@task of {name}: {reason}", remedy=remedy)

@@ -78,7 +78,7 @@ class PathRules:
             raise InvalidPath(
                 f"{path!r} cannot be read: {reason}",
                 field="input_file",
-                remedy="Check its spelling.",
+                remedy=_to_be_read(path, error),
                 status=CONFLICT,
             ) from error
         if not stat.S_ISREG(status.st_mode):
@@ -287,6 +287,17 @@ def nearest(folder: str) -> str:
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)  # noqa: PTH120 - on the way of every command
     return folder
+
+
+def _to_be_read(path: str, error: OSError | ValueError) -> str:
+    """What to do about an input that cannot be looked at: what a shell would have done, or the permissions."""
+    if isinstance(error, PermissionError):
+        return "Check the permissions of the folders it lies in: the user of the service has to be able to enter them."
+    if "/~" in path:
+        return "Check its spelling; a `~` is not read as a home folder here, so write the whole path."
+    if not {"*", "?"}.isdisjoint(path):
+        return "Name one file; for all files that fit a pattern there is `tasktrail batch`."
+    return "Check its spelling."
 
 
 def _in_vain(name: str, fault: str, field: str, role: str) -> InvalidPath:

@@ -241,7 +241,17 @@ def convert_options(task_type: TaskType, options: dict[str, Any]) -> msgspec.Str
         subject = f"option {name} of {task_type.name}" if name else f"options of {task_type.name}"
         message = sentence(subject, text, name, task_type.options)
         status = 0 if _is_of_the_schema(text, where) else CONTRADICTION
-        raise InvalidOptions(message, field=f"options.{name}" if name else "options", status=status) from error
+        remedy = _how_to_write(text, name) if name in options else ""
+        field = f"options.{name}" if name else "options"
+        raise InvalidOptions(message, field=field, remedy=remedy, status=status) from error
+
+
+def _how_to_write(text: str, name: str) -> str:
+    """What to do about a list or an object that came as a text, mostly from a command line: show one."""
+    match = _KIND.fullmatch(text)
+    kinds = match[1].split(" | ") if match else []
+    examples = [example for kind, example in (("array", "[1, 2]"), ("object", '{"a": 1}')) if kind in kinds]
+    return f"Write it as JSON (CLI: -o '{name}={examples[0]}')." if examples else ""
 
 
 def _lacking(task_type: TaskType, options: dict[str, Any]) -> list[str]:
@@ -326,4 +336,16 @@ def _refuse_unknown(task_type: TaskType, options: dict[str, Any]) -> None:
         if name not in known and name != config.tag_field:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidOptions(f"{task_type.name} has no option {name!r}{hint}", field=f"options.{name}")
+            raise InvalidOptions(
+                f"{task_type.name} has no option {name!r}{hint}",
+                field=f"options.{name}",
+                remedy="" if near else _what_there_is(task_type),
+            )
+
+
+def _what_there_is(task_type: TaskType) -> str:
+    """Where to read the type's options. The parameters of a function that are files are none of them."""
+    remedy = f"`tasktrail types {task_type.name}` lists them."
+    if not (task_type.needs_input or task_type.needs_output):
+        return remedy
+    return f"{remedy} Files are given as `input_file` and `output_file` (CLI: {task_type.name} INPUT OUTPUT)."

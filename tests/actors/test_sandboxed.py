@@ -49,6 +49,7 @@ HOMES = {
             "forger",
             "crammer",
             "reader",
+            "seeker",
             "folderless",
         )
     },
@@ -124,6 +125,27 @@ def test_a_refusal_names_the_switches_that_lift_it(attempt: Attempt, protected: 
     assert (ended.outcome, ended.error_type) == ("failed", "PermissionError")
     assert "attempts are sandboxed" in ended.error
     assert "reads=" in ended.error
+
+
+@pytest.mark.parametrize(
+    ("where", "path", "advice"),
+    [
+        ("file", "data.csv", "take a file as a parameter, or name it by its whole path"),
+        ("environment", "API_KEY", "the key pass_environment names more"),
+        ("file", "/nowhere/data.csv", ""),
+        ("program", "no-such-program", ""),
+        ("dict", "API_KEY", ""),
+    ],
+)
+def test_an_error_that_only_an_attempt_has_says_what_to_do(
+    attempt: Attempt, where: str, path: str, advice: str
+) -> None:
+    ended = attempt("seeker", "", "", where=where, path=path)
+
+    assert ended.outcome == "failed"
+    assert path in ended.error
+    assert ended.error.partition("; attempts ")[2].endswith(advice)
+    assert ("; attempts " in ended.error) == bool(advice)
 
 
 def test_a_type_without_temp_files_still_has_its_input(attempt: Attempt, tmp_path: Path) -> None:

@@ -300,6 +300,7 @@ def test_task_may_stand_on_either_side_of_staticmethod() -> None:
         ({"every": True}, "every"),
         ({"every": 60, "missed": "never"}, "missed"),
         ({"options": {}}, "options is given with each task"),
+        ({"notify_email": "me@example.org"}, r"notify_email is given with each task(.|\n)*`tasktrail schedule add`"),
         ({"network": "no"}, "network"),
         ({"retry_on": OSError}, "tuple of exception classes"),
     ],

@@ -515,6 +515,26 @@ def reader(context: TaskContext[PathOptions]) -> dict[str, str]:
     return {"read": Path(context.options.path).read_text()}
 
 
+class SeekOptions(msgspec.Struct, frozen=True):
+    where: str
+    path: str
+
+
+@handler("seeker", options=SeekOptions)
+def seeker(context: TaskContext[SeekOptions]) -> None:
+    """Look for what the author has beside the code, and an attempt has not."""
+    wanted = context.options.path
+    match context.options.where:
+        case "file":
+            Path(wanted).read_text()
+        case "program":
+            subprocess.run([wanted], check=True)
+        case "environment":
+            os.environ[wanted]
+        case _:
+            {"": ""}[wanted]
+
+
 @handler("folderless", needs_output=False, needs_folder=False, needs_input=True)
 def folderless(context: TaskContext[Any]) -> dict[str, str]:
     """Read the input, and make no temp file."""

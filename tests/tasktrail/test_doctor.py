@@ -121,7 +121,7 @@ def test_a_healthy_machine_gets_only_good_news() -> None:
         ({"limits": MachineLimits(memory=8 * GB, cpus=1.5, cpu_is_limited=True)}, ("workers", "warn")),
         ({"limits": MachineLimits(memory=100_000_000, cpus=4.0)}, ("worker_memory", "warn")),
         ({"open_files": 200}, ("open_files", "warn")),
-        ({"handler_errors": ("Handlers of mine cannot be loaded",)}, ("handlers", "fail")),
+        ({"handler_errors": (("Handlers of mine cannot be loaded", "Correct it."),)}, ("handlers", "fail")),
         ({"types": ()}, ("handlers", "fail")),
         ({"preset_errors": ("preset web: video_convert has no option 'crv'",)}, ("presets", "fail")),
         ({"diagnoses": (Diagnosis("office", "warn", "LibreOffice is not there", "Install it."),)}, ("office", "warn")),
@@ -474,7 +474,8 @@ def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:
 def test_a_handler_module_that_is_not_there_is_found(tmp_path: Path) -> None:
     facts = collect_facts(tmp_path, Config(handlers=("no_such_module_anywhere",)))
     assert len(facts.handler_errors) == 1
-    assert "no_such_module_anywhere" in facts.handler_errors[0]
+    assert "no_such_module_anywhere" in facts.handler_errors[0][0]
+    assert "PYTHONPATH" in facts.handler_errors[0][1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """TaskService as an integrator sees it, with real worker processes."""
 
+import errno
 import json
 import os
 import shutil
@@ -726,6 +727,38 @@ def test_an_input_that_a_task_waited_for_has_yet_to_write_need_not_be_there(
     middle.unlink()
     with pytest.raises(InvalidPath, match="cannot be read"):
         service.create_task(**second, depends_on=[first], user_id=1, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("~/photo.jpg", "a `~` is not read as a home folder"),
+        ("*.jpg", "`tasktrail batch`"),
+        ("nothere.jpg", "Check its spelling."),
+    ],
+)
+def test_an_input_that_is_not_there_is_told_with_what_was_probably_meant(
+    service: TaskService, tmp_path: Path, name: str, advice: str
+) -> None:
+    with pytest.raises(InvalidPath, match="cannot be read") as refused:
+        service.create_task(type="image_thumbnail", input_file=tmp_path / name, output_file=tmp_path / "small.jpg")
+    assert advice in refused.value.advice
+
+
+def test_an_input_in_a_folder_that_may_not_be_entered_is_not_called_misspelt(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, hidden = os.stat, str(tmp_path / "photo.jpg")
+
+    def stat(path: Any, *args: Any, **more: Any) -> os.stat_result:
+        if path == hidden:  # root, as whom the tests may run, is refused nothing
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return look(path, *args, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(InvalidPath, match="Permission denied") as refused:
+        service.create_task(type="image_thumbnail", input_file=hidden, output_file=tmp_path / "small.jpg")
+    assert "permissions of the folders" in refused.value.advice
 
 
 def test_seals_lie_where_the_configuration_of_the_service_says(open_service: Opener, tmp_path: Path) -> None:

@@ -103,6 +103,18 @@ def test_a_program_that_knows_only_the_name_submits_too_and_the_service_checks(s
         named.submit()
 
 
+def test_who_gives_a_file_as_an_option_or_a_list_as_words_is_told_how_to_give_it(service: TaskService) -> None:
+    with pytest.raises(InvalidOptions, match="capitals has no option 'source'") as refused:
+        service.create_task("capitals", options={"source": "in.txt"})
+    assert refused.value.advice.endswith("`input_file` and `output_file` (CLI: capitals INPUT OUTPUT).")
+    with pytest.raises(InvalidOptions, match="has to be a list or null, not text") as refused:
+        service.create_task("seats", options={"given": {}, "halves": "1,2"})
+    assert refused.value.advice == "Write it as JSON (CLI: -o 'halves=[1, 2]')."
+    with pytest.raises(InvalidOptions, match="has to be an object, not text") as refused:
+        service.create_task("seats", options={"given": "Ada"})
+    assert refused.value.advice == "Write it as JSON (CLI: -o 'given={\"a\": 1}')."
+
+
 def test_numbers_as_keys_come_back_as_numbers(service: TaskService) -> None:
     """JSON has only text keys."""
     assert seats.using(service).submit({1: "Ada", -2: "Ben"}, [{0.5: 1}]).result(WITHIN) == {1: "Ada", -2: "Ben", 0: ""}
@@ -400,6 +412,10 @@ def test_a_module_of_a_package_is_found_by_name_and_by_file(house: House) -> Non
         (["missing"], 2, "There is no module 'missing'"),
         (["json.py"], 2, "'json' is the name of another module"),
         (["empty.py"], 1, "There is no handler in empty"),
+        (["empty.py"], 1, "  Mark a function with @task, or a function or class with @handler(...), or leave it out."),
+        (["taken.py"], 1, '  Give one of the two another name, as in @task("NAME") and @handler("NAME"), or leave'),
+        (["notes.txt"], 2, "notes.txt is no file of Python"),
+        (["my photos"], 2, "my photos is a folder without a module of its own"),
         (["broken.py"], 1, "Parameter 'a' of f has no annotation"),
         (["lacking.py"], 1, f"Install what is missing where tasktrail is ({sys.prefix})"),
         (["taken.py"], 1, "Task type 'image_thumbnail' of taken:image_thumbnail is already claimed"),
@@ -414,6 +430,8 @@ def test_what_cannot_be_served_is_refused_at_once_and_leaves_no_data_folder(
 ) -> None:
     (house.folder / "json.py").write_text(APP)
     (house.folder / "empty.py").write_text("")
+    (house.folder / "notes.txt").write_text("")
+    (house.folder / "my photos").mkdir()
     (house.folder / "broken.py").write_text("from tasktrail import task\n\n@task\ndef f(a): ...\n")
     (house.folder / "lacking.py").write_text("import no_such_library\n")
     (house.folder / "taken.py").write_text("from tasktrail import task\n\n@task\ndef image_thumbnail() -> None: ...\n")

@@ -308,6 +308,8 @@ def test_open_tasks_of_an_earlier_batch_are_not_asked_for_twice(service: TaskSer
     second = service.create_batch([folder], to, type="shout")
     assert lists(second) == (0, 3, 0, 0)
     assert {one.open for one in second.skipped} == {True}
+    third = service.create_batch([folder], to, type="shout", again=True)
+    assert (third.skipped, third.refused) == (second.skipped, ()), "what is not done yet is not done once more"
     assert [one.task_id for one in second.skipped] == [one.task_id for one in first.created]
 
 

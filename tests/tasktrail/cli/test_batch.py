@@ -282,6 +282,17 @@ def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], mon
     gone, left = told
     assert (gone, left.partition(":")[0]) == ("the line is gone", "left batch my letters")
     assert "`tasktrail batches 'my letters'`" in left
+    assert "; the same command again goes on;" in left
+
+
+def test_after_ctrl_c_again_is_left_out_so_that_nothing_is_done_a_third_time(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Signals, "next", lambda *_: 2)
+    held = (*ALL, "--worker-label", "gpu", "--again")
+    assert "; the same command without --again goes on;" in " ".join(cli(*held).err.split())
+    said = cli(*held)
+    assert (said.code, "refused" in said.err) == (130, False), "what has not been done is followed"
 
 
 def test_what_nothing_here_will_end_is_told_once(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:

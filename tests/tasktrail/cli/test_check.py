@@ -75,6 +75,7 @@ def test_what_a_first_start_on_a_full_disk_leaves_is_no_log(cli: Callable[..., A
         ("archive --dry-run", "There is no log in"),
         ("forget --older-than 90d", "There is no log in"),
         ("run nosuch", "There is no task type 'nosuch'"),
+        ("run photo.jpg small.jpg", "the type comes first, then the files"),
         ("run web-image a.png b.webp", "it is a preset of image_convert"),
         ("types web-image", "it is a preset of image_convert"),
         ("run image_thumbnail /nowhere.jpg /tmp/out.jpg", "'/nowhere.jpg' cannot be read"),

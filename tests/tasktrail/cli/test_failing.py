@@ -89,6 +89,19 @@ def test_what_the_system_refuses_is_told_as_other_programs_tell_it_with_what_to_
     assert cli("submit", "noop").err == f"tasktrail: /data/log.db: {os.strerror(number)}\n{step}"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it takes a device of Linux")
+def test_an_output_that_is_full_is_told_once_and_has_the_exit_code_of_a_refusal() -> None:
+    """What click could not write stayed in Python's buffer: its end failed once more, with a code of its own, 120."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "tasktrail", "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+        unheard = subprocess.run(command, stdout=full, stderr=full, env=environment, check=False)
+    assert unheard.returncode == 1
+    step = "  Free disk space, and repeat the command.\n"
+    assert (done.returncode, done.stderr) == (1, f"tasktrail: standard output: {os.strerror(errno.ENOSPC)}\n{step}")
+
+
 def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], environment: Any) -> None:
     fails_with(environment, InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it."))
     assert cli("submit", "noop").err == "tasktrail: '/x' is a folder (field: output_file)\n  Name a file in it.\n"

@@ -176,6 +176,31 @@ def test_a_mistyped_command_is_answered_with_the_nearest(cli: Callable[..., Any]
     assert "Did you mean 'watch'?" in shown.err
 
 
+def test_an_option_that_is_missing_is_explained(cli: Callable[..., Any]) -> None:
+    """Whoever writes the folder of the outputs as an argument, as for `cp`, reads where it belongs."""
+    shown = cli("batch", "photos", "small")
+    assert shown.code == 2
+    assert "Error: Missing option '--to'. The outputs: a folder, or" in " ".join(shown.err.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("stop", "`tasktrail cancel` stops a task; a service stops at Ctrl-C"),
+        ("version", "`tasktrail --version`"),
+        ("ps", "`tasktrail doctor` whether a service runs"),
+        ("noop", "Did you mean `run noop`?"),
+    ],
+)
+def test_a_word_of_other_programs_or_a_type_is_answered_with_what_does_it(
+    cli: Callable[..., Any], word: str, answer: str
+) -> None:
+    """`stop` was answered with "Did you mean 'top'?"."""
+    shown = cli(word, "a.jpg")
+    assert shown.code == 2
+    assert answer in " ".join(shown.err.split())
+
+
 def test_options_for_every_command_go_before_and_after_it_and_the_last_word_wins(
     cli: Callable[..., Any], environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

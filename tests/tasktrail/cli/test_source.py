@@ -41,6 +41,14 @@ def test_a_line_is_a_command(cli: Cli, tasks: Any, line: str, command: Any) -> N
     assert replace(tasks.sent[-1], command_id="") == command
 
 
+def test_a_folder_that_is_not_there_is_watched_and_told(cli: Cli, tmp_path: Path) -> None:
+    """A mistyped name looked like any other source, and only the service's log knew."""
+    said = cli(
+        "source", "add", "inbox", str(tmp_path), str(tmp_path / "inbxo"), str(tmp_path / "*.mov"), "--to", "out/"
+    )
+    assert (said.code, said.err) == (0, f"{tmp_path}/inbxo is not there yet; it is watched as soon as it is\n")
+
+
 def test_the_list_says_what_each_does(cli: Cli) -> None:
     assert "There is no source." in cli("source", "list").out
     cli("source", "add", "inbox", "in", "--to", "out/", "--preset", "web-720p")
