@@ -157,9 +157,9 @@ def unknown_type(
     """The error for a missing type, with a likely explanation: a preset, a misspelling, or handlers that failed."""
     if of := next((preset.type for preset in presets if preset.name == name), ""):
         hint = f"; it is a preset of {of}: name both, the type and the preset (CLI: {of} --preset {name})"
-    elif near := get_close_matches(name, list(names), n=1):
+    elif near := get_close_matches(name, known := list(names), n=1):
         hint = f"; did you mean {near[0]!r}?"
-    elif PurePath(name).suffix and not errors:
+    elif PurePath(name).suffix and not errors and not any("." in one for one in known):  # it is a file
         hint = "; the type comes first, then the files (CLI: TYPE INPUT OUTPUT)"
     else:
         hint = "".join(f". {error.message}" for error in errors)

@@ -15,7 +15,7 @@ from tasktrail.events.errors import UnknownType
 from tasktrail.handlers import handler
 from tasktrail.handlers.contract import TaskType, resolve
 from tasktrail.handlers.errors import BrokenHandlers, DuplicateType
-from tasktrail.handlers.registry import Registry
+from tasktrail.handlers.registry import Registry, unknown_type
 
 NOWHERE = "tasktrail.no.such.group"
 
@@ -92,6 +92,11 @@ def test_an_unknown_type_names_the_nearest(registry: Registry) -> None:
         registry.get("tow")
     with pytest.raises(UnknownType, match="no task type ''"):
         registry.get("")
+
+
+def test_a_file_in_the_place_of_the_type_is_taken_for_one_only_where_no_type_has_a_point() -> None:
+    assert "the type comes first" in unknown_type("photo.jpg", ["scale"], []).message
+    assert "the type comes first" not in unknown_type("shop.add", ["scale", "shop.total"], []).message
 
 
 def test_of_a_module_that_is_not_found_it_is_told_where_it_is_looked_for(
