@@ -183,8 +183,8 @@ _TO_TEST = 40
 """The cost of searching the words of a task in its row, relative to stepping over one in an index; …"""
 _TO_FIND = 2
 """… of taking a task from the text index, …"""
-_TO_LOOK_UP = 3
-"""… of looking one up in another index, …"""
+_TO_LOOK_UP = 1
+"""… of looking one up among tasks that were looked up before, …"""
 _TO_BEGIN = 0.3
 """… and of each task that has a word, before the text index names the first."""
 _INSTRUCTIONS = 8
@@ -213,9 +213,9 @@ def number_in_index(named: Fields, filters: TaskFilters, most: int) -> Query:
     return f"SELECT count(*) FROM (SELECT 1 FROM {among} LIMIT ?)", [*values, most]  # noqa: S608 - our own names
 
 
-def number_with_words(filters: TaskFilters, most: int) -> Query:
-    """The statement that counts the tasks with the words, up to `most`."""
-    source, values = _source(filters, rows=False)
+def number_with_words(filters: TaskFilters, words: str, most: int) -> Query:
+    """The statement that counts the tasks with the words, in FTS5's language, up to `most`."""
+    source, values = _source(filters, rows=False, words=words)
     return f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT ?)", [*values, most]  # noqa: S608 - our own names
 
 
@@ -224,7 +224,7 @@ def worth_testing(tasks: int) -> int:
     return tasks * _TO_TEST // _TO_LOOK_UP
 
 
-def count(filters: TaskFilters, lead: Fields, at_once: Fields = (), *, others: bool = False) -> Query:
+def count(filters: TaskFilters, lead: Fields, at_once: Fields = (), *, others: bool = False, words: str = "") -> Query:
     """The statement that counts all tasks that pass.
 
     Args:
@@ -232,9 +232,10 @@ def count(filters: TaskFilters, lead: Fields, at_once: Fields = (), *, others: b
         lead: as in `page`.
         at_once: the fields by which tasks are looked up first, for words that many tasks have.
         others: whether the tasks in the other statuses are looked up instead of those in the filtered ones.
+        words: the search in FTS5's language.
     """
     if _by_text(filters) and not lead:
-        source, parameters = _source(filters, rows=False)
+        source, parameters = _source(filters, rows=False, words=words)
         terms: list[str] = []
         for named, values in _together(filters):
             looked_up = named == at_once
@@ -259,10 +260,11 @@ def _in_place(filters: TaskFilters) -> TaskFilters:
     return filters
 
 
-def page(filters: TaskFilters, lead: Fields) -> Query:
+def page(filters: TaskFilters, lead: Fields, words: str = "") -> Query:
     """The statement that finds the ids of one page, in order: it sorts the tasks that pass, or walks along the ids.
 
-    `lead`: the fields whose index leads to the fewest tasks; none in a search if the words do.
+    `lead`: the fields whose index leads to the fewest tasks; none in a search if the words do. `words`: the search in
+    FTS5's language.
     """
     filters = _in_place(filters)
     if _only_failed_or_cancelled(filters) and column_of(filters) != "id":
@@ -275,7 +277,7 @@ def page(filters: TaskFilters, lead: Fields) -> Query:
             source, values = _led(branch, lead)
         else:
             where, values = _where(branch, plus=_tries_each_row(branch))
-            source, expressions = _source(branch, rows=bool(where) or "tasks." in order)
+            source, expressions = _source(branch, rows=bool(where) or "tasks." in order, words=words)
             source, values = source + where, expressions + values
         selects.append(f"SELECT {keys} FROM {source} ORDER BY {order}")  # noqa: S608 - our own names
         parameters += values
@@ -296,12 +298,20 @@ class WalkedPage(NamedTuple):
 
 
 def walked_page(
-    filters: TaskFilters, counts: Counts, total: int, users: int, fewest: int, *, words_lead: bool = False
+    filters: TaskFilters,
+    counts: Counts,
+    total: int,
+    users: int,
+    fewest: int,
+    words: str = "",
+    *,
+    words_lead: bool = False,
 ) -> WalkedPage | None:
     """The walk that finds a page, if it is expected to cost less than sorting all tasks that pass; else None.
 
-    `total`: the number of tasks that pass. `users`: the number of tasks of the users in the filter. `fewest`: the
-    number that match the field with the fewest. `words_lead`: whether the words of a search lead.
+    `total`: the number of tasks that pass. `users`: the number of tasks of the users in the filter. In a search:
+    `fewest`: the number that match the field with the fewest, of the others; `words`: the search in FTS5's language;
+    `words_lead`: whether it leads.
     """
     filters = _in_place(filters)
     column = column_of(filters)
@@ -344,7 +354,7 @@ def walked_page(
         if at_once:
             tested, looked_up = 0.0, looked_up + _TO_FIND * with_words
         terms.append(_with_words("tasks.id", at_once=at_once))
-        parameters.append(match_expression(filters.search) if at_once else filters.search)
+        parameters.append(words if at_once else filters.search)
     if max(passed + _TO_TEST * tested, looked_up) > to_sort:
         return None
     if column == "queue_key" and _only_waiting(filters):
@@ -439,7 +449,7 @@ def every(filters: TaskFilters, columns: str) -> Query:
     # The index has the tasks of one value in order; for several values SQLite would have to sort them all first.
     several = any(len(values) > 1 for values in (*map(values_of, _texts_of(filters)), *map(ids_of, _ids_of(filters))))
     where, values = _where(replace(filters, sort="id"), plus=False)
-    source, expressions = _source(filters, rows=True)
+    source, expressions = _source(filters, rows=True, words=match_expression(filters.search))
     if _by_text(filters):
         order = "hit"
     else:
@@ -538,13 +548,13 @@ def _tries_each_row(filters: TaskFilters) -> bool:
     return _by_text(filters) or (column_of(filters) == "queue_key" and _only_waiting(filters))
 
 
-def _source(filters: TaskFilters, *, rows: bool) -> Query:
+def _source(filters: TaskFilters, *, rows: bool, words: str) -> Query:
     """The FROM part. `rows`: whether a hit in the text index needs more than its id."""
     if not _by_text(filters):
         return "tasks", []
     # CROSS: the text index leads, in the order of ids, and each hit is looked up by its id.
     hits = "(SELECT rowid AS hit FROM search WHERE search MATCH ?)"
-    return hits + (" CROSS JOIN tasks ON tasks.id = hit" if rows else ""), [match_expression(filters.search)]
+    return hits + (" CROSS JOIN tasks ON tasks.id = hit" if rows else ""), [words]
 
 
 def _where(filters: TaskFilters, *, plus: bool) -> Query:

@@ -24,7 +24,7 @@ from ..views.schema import SELDOM, has_status, is_seldom
 from ..views.shares import EVERY, read_moves
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
-from ..views.words import match_expression
+from ..views.words import match_expression, narrowed_expression
 from .bounded import bounded
 from .filters import BY_VALUE, MAX_VALUES, STATUSES, TaskFilters, column_of, values_in, values_of
 from .kept import KeptNumbers
@@ -280,10 +280,10 @@ class PastWalk:
 
         It is quicker than to ask of each task whether its error ever changed.
         """
-        others = self._name(_BUT_IN_ERROR.format(self._words))
+        before = self._name(_BUT_IN_ERROR.format(self._words))
         _now, then = self._lead.sources
-        ever = f"SELECT count(*) FROM search WHERE search MATCH {others} AND rowid <= :top"  # noqa: S608 - our own names
-        changed = f"SELECT count(*) FROM past_search WHERE past_search MATCH {others} AND {_FIRST_TEXT}"  # noqa: S608 - our own names
+        ever = f"SELECT count(*) FROM search WHERE search MATCH {self._others()} AND rowid <= :top"  # noqa: S608 - our own names
+        changed = f"SELECT count(*) FROM past_search WHERE past_search MATCH {before} AND {_FIRST_TEXT}"  # noqa: S608 - our own names
         of_then = f"SELECT count(*) FROM {then.tables} WHERE {then.where}"  # noqa: S608 - our own names
         return int(self._run(f"SELECT ({ever}) - ({changed}) + ({of_then})").fetchone()[0])
 
@@ -416,7 +416,7 @@ class PastWalk:
         yield from leads
         if self._words:
             words = self._name(self._words)
-            others = self._name(_BUT_IN_ERROR.format(self._words))  # of these tasks, none ever had an error
+            others = self._others()  # of these tasks, none ever had an error
             now = _Source("search", f"search MATCH {others} AND {_NEVER_CHANGED}", "search.rowid", "search.rowid {way}")
             then = _Source(
                 "past_search",
@@ -433,6 +433,11 @@ class PastWalk:
             unchanged, changed = (self._probe(source, most) for source in found)
             self._mostly_in_errors = changed > unchanged
             yield _Lead((now, then), frozenset(("search",)), unchanged + changed)
+
+    def _others(self) -> str:
+        """The parameter with the words elsewhere than in an error, for the index of today's words."""
+        words = narrowed_expression(self._conn, self._filters.search) if self._in_row else self._words
+        return self._name(_BUT_IN_ERROR.format(words))
 
     @cached_property
     def _ends(self) -> tuple[int, int]:

@@ -22,7 +22,37 @@ def match_expression(search: str) -> str:
 
     Words are quoted, so that no user input acts as an operator.
     """
-    return " ".join('"' + word.replace('"', '""') + '"*' for word in _words(search))
+    return " ".join(map(_beginning, _words(search)))
+
+
+def _beginning(word: str) -> str:
+    return '"' + word.replace('"', '""') + '"*'
+
+
+_WORDS = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.indexed_words USING fts5vocab (main, search, instance)"
+_NEXT = "SELECT term FROM temp.indexed_words WHERE term >= ? LIMIT 1"
+
+
+def narrowed_expression(conn: sqlite3.Connection, search: str) -> str:
+    """The same, for the index of today's words. A beginning that one word alone has becomes this word.
+
+    FTS5 can then name its first task at once, and counts them in half the time: it need not join any lists.
+    """
+    conn.execute(_WORDS)
+    phrases = []
+    for word in _words(search):
+        *before, begins = _folded(word).split() or [""]
+        found = _word_from(conn, begins)
+        if not begins or not found.startswith(begins) or _word_from(conn, f"{found}\1").startswith(begins):
+            phrases.append(_beginning(word))
+        else:
+            phrases.append(f'"{" ".join((*before, found))}"')
+    return " ".join(phrases)
+
+
+def _word_from(conn: sqlite3.Connection, bound: str) -> str:
+    """The first word in the index from a text on; empty if there is none. No word has a character below U+0002."""
+    return "".join(term for (term,) in conn.execute(_NEXT, (bound,)).fetchall())
 
 
 def _words(search: str) -> list[str]:
@@ -47,9 +77,8 @@ class _Errors(msgspec.Struct, gc=False):
 
 _TEXTS = msgspec.json.Decoder(_Texts)
 _ERRORS = msgspec.json.Decoder(_Errors)
-_PLAIN = bytes(ord(char.lower() if char.isalnum() or char == "\n" else " ") for char in map(chr, range(128))) + bytes(
-    128
-)
+_ASCII = map(chr, range(128))
+_PLAIN = bytes(ord(char.lower() if char.isalnum() or char == "\n" else " ") for char in _ASCII) + bytes(128)
 _FOLDS: dict[int, str] = {code: chr(_PLAIN[code]) for code in range(128)}
 """Character → what the index makes of it: itself without case and accent, nothing, or a space between words."""
 _LEARN = """

@@ -86,7 +86,7 @@ def test_a_walk_that_searches_words_in_rows_ends_as_well(conn: sqlite3.Connectio
     conn.execute(_INSERT.format("0"), {"tasks": TASKS, "labels": 1})
     conn.execute(f"""UPDATE tasks SET spec = '{{"type":"' || iif({rule}, 'clip', 'noop') || '"}}'""")
     asked = TaskFilters(search="clip", sort="-updated_at")
-    walk = walked_page(asked, {("noop", "completed"): TASKS}, TASKS // 2, TASKS, TASKS, words_lead=True)
+    walk = walked_page(asked, {("noop", "completed"): TASKS}, TASKS // 2, TASKS, TASKS, "clip", words_lead=True)
     assert walk is not None
     assert "has_words" in walk.query[0]
     found = bounded(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())

@@ -25,6 +25,7 @@ from tasktrail.projections.queries import reader
 from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
 from tasktrail.projections.queries.kept import KeptNumbers
 from tasktrail.projections.queries.stats import read_counts
+from tasktrail.projections.views.words import match_expression
 
 WORDS = [
     "clip",
@@ -265,7 +266,7 @@ def plan_of(queries: TaskQueries, statement: str, values: list[object]) -> str:
 def test_the_field_with_the_fewest_tasks_leads() -> None:
     journal = Journal(MemoryEventLog())
     for number in range(100):
-        journal.create(label="night", batch="films" if number % 5 else "", user_id=7 if number % 40 == 0 else 1)
+        journal.create(label="night", batch="films" if number % 5 else "", user_id=7 if number % 50 == 0 else 1)
     with closing(TaskViews(":memory:")) as views:
         views.apply(journal.records)
         for fields, *leading in (
@@ -275,16 +276,17 @@ def test_the_field_with_the_fewest_tasks_leads() -> None:
             ({"label": "night", "status": "failed,running"}, ("status",)),
             ({"label": "night", "status": "pending", "type": "unknown"}, ("status", "type")),
             ({"label": "night"}, ("label",)),
-            ({"label": "night", "search": "nowhere"}, ()),
-            ({"label": "night", "search": "thumbnail"}, (), ("label",)),
-            ({"label": "night", "user_id": "7", "search": "thumbnail"}, ("user_id",)),
+            ({"label": "night", "search": "nowhere"}, (), (), 100),
+            ({"label": "night", "search": "thumbnail"}, (), ("label",), 100),
+            ({"label": "night", "user_id": "7", "search": "thumbnail"}, ("user_id",), (), 2),
             ({}, ()),
         ):
             filters = TaskFilters.parse(fields)
             counts = read_counts(views.connection)
             kept = KeptNumbers(views.connection, filters, counts)
             expected = reader._Leading(*leading)
-            assert reader._leading(views.connection, filters, counts, kept) == expected, fields
+            words = match_expression(filters.search)
+            assert reader._leading(views.connection, filters, counts, kept, words) == expected, fields
 
 
 @pytest.mark.parametrize(

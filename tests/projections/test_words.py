@@ -15,7 +15,7 @@ from tasktrail.events.state import create
 from tasktrail.projections.views.checksums import teach
 from tasktrail.projections.views.rows import COLUMNS, add_texts, standing, to_insert
 from tasktrail.projections.views.schema import create_tables
-from tasktrail.projections.views.words import match_expression
+from tasktrail.projections.views.words import match_expression, narrowed_expression
 
 _ODD = "aAzZ09_-./ \"'*^:()\t\n\0éÉßİıſKåΩдЖ会议ガ゛가ﷺⅷ½²٣ªᵃﬁ😀\u0301\u0308\u0345\u200d\u00a0\u2028\ue000\U0001e900"
 _texts = st.text(st.sampled_from(_ODD), max_size=12) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -44,12 +44,15 @@ def test_a_row_has_the_words_by_which_the_index_finds_it(
     own = " ".join(texts)[begin : begin + cut]
     row = dict(zip(COLUMNS, to_insert(later, standing(later, 1)), strict=True))
     views.execute("BEGIN")
-    add_texts(views, [later])
+    add_texts(views, [later, replace(state, id=2, error=own)])
     for text in (search, own, f"{own} {search}", *own.split()):
         ((in_row,),) = views.execute("SELECT has_words(?, ?, ?)", (text, row["spec"], row["state"]))
         words = match_expression(text)
         hits = views.execute("SELECT rowid FROM search WHERE search MATCH ?", (words,)).fetchall() if words else []
-        assert bool(in_row) == bool(hits)
+        assert bool(in_row) == ((1,) in hits)
+        if words:
+            narrowed = (narrowed_expression(views, text),)
+            assert views.execute("SELECT rowid FROM search WHERE search MATCH ?", narrowed).fetchall() == hits
     views.execute("ROLLBACK")
 
 
