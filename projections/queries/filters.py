@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from ...events.errors import CONTRADICTION, InvalidValue
 from ...events.state import WAITING, Status
 from ...events.values import check_plain, check_whole, has_control, in_words
-from ..views.rows import match_expression
 from ..views.schema import OVER
+from ..views.words import match_expression
 
 STATUSES: tuple[str, ...] = get_args(Status)
 SORTS = ("created_at", "id", "updated_at", "priority", "effective_priority")
@@ -179,8 +179,18 @@ _TO_SORT = 16
 """The cost of reading and sorting a task, relative to stepping over one in an index; …"""
 _TO_SORT_OVER = 1
 """… and of sorting a failed or cancelled task, whose sort keys are all in one index."""
+_TO_TEST = 40
+"""The cost of searching the words of a task in its row, relative to stepping over one in an index; …"""
+_TO_FIND = 2
+"""… of taking a task from the text index, …"""
+_TO_LOOK_UP = 1
+"""… of looking one up among tasks that were looked up before, …"""
+_TO_BEGIN = 0.3
+"""… and of each task that has a word, before the text index names the first."""
 _INSTRUCTIONS = 8
-"""The most instructions of SQLite's machine to step over a task, or to look it up in an index."""
+"""The most instructions of SQLite's machine to step over a task, or to look it up in an index; …"""
+_INSTRUCTIONS_OF_A_TEST = 16
+"""… and to search the words of one."""
 _PATIENCE = 2
 """A walk is given up once it has cost this many times what was expected, …"""
 _OF_A_SORT = 0.25
@@ -192,8 +202,8 @@ _DEEP = 20_000
 
 
 def leads(filters: TaskFilters) -> list[Fields]:
-    """The filtered fields whose index may lead to the tasks that pass; none for a search, in which the words lead."""
-    return [] if _by_text(filters) else [named for named, _values in _together(filters)]
+    """The filtered fields whose index may lead to the tasks that pass. In a search the words may lead, too."""
+    return [named for named, _values in _together(filters)]
 
 
 def number_in_index(named: Fields, filters: TaskFilters, most: int) -> Query:
@@ -203,13 +213,41 @@ def number_in_index(named: Fields, filters: TaskFilters, most: int) -> Query:
     return f"SELECT count(*) FROM (SELECT 1 FROM {among} LIMIT ?)", [*values, most]  # noqa: S608 - our own names
 
 
-def count(filters: TaskFilters, lead: Fields) -> Query:
-    """The statement that counts all tasks that pass. `lead`: the fields whose index leads to the fewest."""
-    if _by_text(filters):
-        source, parameters = _source(filters, rows=False)
-        terms = [(_in_index(named, filters, "hit"), values) for named, values in _together(filters)]
-        where = f" WHERE {' AND '.join(term for term, _values in terms)}" if terms else ""
-        return f"SELECT count(*) FROM {source}{where}", parameters + [value for _term, some in terms for value in some]  # noqa: S608 - our own names
+def number_with_words(filters: TaskFilters, words: str, most: int) -> Query:
+    """The statement that counts the tasks with the words, in FTS5's language, up to `most`."""
+    source, values = _source(filters, rows=False, words=words)
+    return f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT ?)", [*values, most]  # noqa: S608 - our own names
+
+
+def worth_testing(tasks: int) -> int:
+    """The number of tasks with the words from which on it is quicker to search them in the rows of other tasks."""
+    return tasks * _TO_TEST // _TO_LOOK_UP
+
+
+def count(filters: TaskFilters, lead: Fields, at_once: Fields = (), *, others: bool = False, words: str = "") -> Query:
+    """The statement that counts all tasks that pass.
+
+    Args:
+        filters: the filters.
+        lead: as in `page`.
+        at_once: the fields by which tasks are looked up first, for words that many tasks have.
+        others: whether the tasks in the other statuses are looked up instead of those in the filtered ones.
+        words: the search in FTS5's language.
+    """
+    if _by_text(filters) and not lead:
+        source, parameters = _source(filters, rows=False, words=words)
+        terms: list[str] = []
+        for named, values in _together(filters):
+            looked_up = named == at_once
+            if looked_up and others:
+                left = replace(filters, status=tuple(set(STATUSES).difference(values_of(filters.status))))
+                terms.append(f"NOT {_in_index(named, left, 'hit', at_once=True)}")
+                parameters += values_of(left.status)
+            else:
+                terms.append(_in_index(named, filters, "hit", at_once=looked_up))
+                parameters += values
+        where = f" WHERE {' AND '.join(terms)}" if terms else ""
+        return f"SELECT count(*) FROM {source}{where}", parameters  # noqa: S608 - our own names
     source, values = _led(filters, lead)
     return f"SELECT count(*) FROM {source}", values  # noqa: S608 - our own names
 
@@ -222,23 +260,24 @@ def _in_place(filters: TaskFilters) -> TaskFilters:
     return filters
 
 
-def page(filters: TaskFilters, lead: Fields) -> Query:
+def page(filters: TaskFilters, lead: Fields, words: str = "") -> Query:
     """The statement that finds the ids of one page, in order: it sorts the tasks that pass, or walks along the ids.
 
-    `lead`: the fields whose index leads to the fewest tasks.
+    `lead`: the fields whose index leads to the fewest tasks; none in a search if the words do. `words`: the search in
+    FTS5's language.
     """
     filters = _in_place(filters)
     if _only_failed_or_cancelled(filters) and column_of(filters) != "id":
         return _ended_page(filters)
-    order, keys = _order(filters)
+    order, keys = _order(filters, by_hit=_by_text(filters) and not lead)
     selects: list[str] = []
     parameters: list[object] = []
     for branch in _branches(filters):
-        if _by_id(branch) and not _by_text(branch):
+        if lead and (_by_id(branch) or _by_text(branch)):
             source, values = _led(branch, lead)
         else:
             where, values = _where(branch, plus=_tries_each_row(branch))
-            source, expressions = _source(branch, rows=bool(where) or "tasks." in order)
+            source, expressions = _source(branch, rows=bool(where) or "tasks." in order, words=words)
             source, values = source + where, expressions + values
         selects.append(f"SELECT {keys} FROM {source} ORDER BY {order}")  # noqa: S608 - our own names
         parameters += values
@@ -258,20 +297,31 @@ class WalkedPage(NamedTuple):
     """The instructions that it may take. It would take many more if the tasks that pass are not spread evenly."""
 
 
-def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) -> WalkedPage | None:
+def walked_page(
+    filters: TaskFilters,
+    counts: Counts,
+    total: int,
+    users: int,
+    fewest: int,
+    words: str = "",
+    *,
+    words_lead: bool = False,
+) -> WalkedPage | None:
     """The walk that finds a page, if it is expected to cost less than sorting all tasks that pass; else None.
 
-    `total`: the number of tasks that pass. `users`: the number of tasks of the users in the filter.
+    `total`: the number of tasks that pass. `users`: the number of tasks of the users in the filter. In a search:
+    `fewest`: the number that match the field with the fewest, of the others; `words`: the search in FTS5's language;
+    `words_lead`: whether it leads.
     """
     filters = _in_place(filters)
     column = column_of(filters)
-    if column == "id" or _by_text(filters):
+    if column == "id" and not words_lead:
         return None
     # Only tasks that wait have a place in the queue.
     queued = column == "queue_key" and _only_waiting(filters)
     among = sum(number for (_kind, status), number in counts.items() if not queued or status in WAITING)
     passed = (filters.offset + filters.limit) * among / max(1, total)
-    order, _keys = _order(filters)
+    order, _keys = _order(filters, by_hit=False)
     asked = list(_together(filters))
     left, looked_up = passed, 0.0
     terms: list[str] = []
@@ -285,21 +335,38 @@ def walked_page(filters: TaskFilters, counts: Counts, total: int, users: int) ->
         if not {"status", "type"}.isdisjoint(named):
             size = passing(filters, counts)
         else:
-            size = total if len(asked) == 1 and not own else sum(counts.values())
+            alone = len(asked) == 1 and not own and not _by_text(filters)
+            size = total if alone else sum(counts.values())
         looks = left * prod(len(values_in(filters, field)) for field in named)
         terms.append(_in_index(named, filters, "tasks.id", at_once=size <= looks))
         parameters += values
         looked_up += min(size, looks)
-    to_sort = _TO_SORT_OVER if _only_failed_or_cancelled(filters) else _TO_SORT
-    if max(passed, looked_up) > to_sort * total:
+    to_sort: float = (_TO_SORT_OVER if _only_failed_or_cancelled(filters) else _TO_SORT) * total
+    tested = 0.0
+    if _by_text(filters):
+        tested = (filters.offset + filters.limit) * fewest / max(1, total)
+        with_words = total * sum(counts.values()) / max(1, fewest)  # as if words and other fields had nothing in common
+        if column == "id":  # nothing is sorted
+            to_sort = _TO_BEGIN * with_words
+        else:
+            to_sort = _TO_SORT * with_words if words_lead else (_TO_SORT + _TO_TEST) * fewest
+        at_once = column != "id" and _TO_FIND * with_words < _TO_TEST * tested
+        if at_once:
+            tested, looked_up = 0.0, looked_up + _TO_FIND * with_words
+        terms.append(_with_words("tasks.id", at_once=at_once))
+        parameters.append(words if at_once else filters.search)
+    if max(passed + _TO_TEST * tested, looked_up) > to_sort:
         return None
     if column == "queue_key" and _only_waiting(filters):
         terms.append("tasks.queue_key IS NOT NULL")
     where = f" WHERE {' AND '.join(terms)}" if terms else ""
-    statement = f"SELECT tasks.id FROM tasks INDEXED BY {BY_SORT[column]}{where} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
+    index = "NOT INDEXED" if column == "id" else f"INDEXED BY {BY_SORT[column]}"
+    statement = f"SELECT tasks.id FROM tasks {index}{where} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
     query = statement, [*parameters, filters.limit, filters.offset]
-    patience = max(_PATIENCE * (passed + looked_up + filters.limit), _OF_A_SORT * to_sort * total)
-    return WalkedPage(query, patience * _INSTRUCTIONS)
+    steps = passed + looked_up + filters.limit
+    cost = steps + tested * _TO_TEST
+    instructions = (steps * _INSTRUCTIONS + tested * _INSTRUCTIONS_OF_A_TEST) / cost
+    return WalkedPage(query, max(_PATIENCE * cost, _OF_A_SORT * to_sort) * instructions)
 
 
 def _together(filters: TaskFilters) -> Iterator[tuple[Fields, list[object]]]:
@@ -317,6 +384,16 @@ def _in_index(named: Fields, filters: TaskFilters, task: str, *, at_once: bool =
     if at_once:
         return f"+{task} IN (SELECT own.id FROM {own} WHERE {where})"  # noqa: S608 - our own names
     return f"+EXISTS (SELECT 1 FROM {own} WHERE {where} AND own.id = {task})"  # noqa: S608 - our own names
+
+
+def _with_words(task: str, *, at_once: bool = False) -> str:
+    """The condition that a task has the words; `at_once`: all tasks that do are looked up first, else its row is read.
+
+    As a query of its own it is tested after all other conditions.
+    """
+    if at_once:
+        return f"+{task} IN (SELECT rowid FROM search WHERE search MATCH ?)"  # noqa: S608 - our own names
+    return f"+EXISTS (SELECT 1 FROM tasks AS own WHERE own.id = {task} AND has_words(?, own.spec, own.state))"  # noqa: S608 - our own names
 
 
 def _one_of(named: Fields, filters: TaskFilters, table: str) -> str:
@@ -346,6 +423,9 @@ def _led(filters: TaskFilters, lead: Fields) -> Query:
         else:
             terms.append(_one_of(named, filters, "+tasks"))
         parameters += values
+    if _by_text(filters):
+        terms.append(_with_words("tasks.id"))
+        parameters.append(filters.search)
     return f"tasks INDEXED BY {_INDEX_OF[lead]} WHERE {' AND '.join(terms)}", parameters
 
 
@@ -357,7 +437,7 @@ def values_in(filters: TaskFilters, field: str) -> tuple[object, ...]:
 
 def _ended_page(filters: TaskFilters) -> Query:
     """The page of failed and cancelled tasks: they are few, and one index has all their sort keys."""
-    order, _keys = _order(filters)
+    order, _keys = _order(filters, by_hit=False)
     where, values = _where(filters, plus=False)
     source = f"tasks INDEXED BY tasks_over{where} AND tasks.status IN {OVER}"  # as the index has it
     statement = f"SELECT tasks.id FROM {source} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608 - our own names
@@ -369,7 +449,7 @@ def every(filters: TaskFilters, columns: str) -> Query:
     # The index has the tasks of one value in order; for several values SQLite would have to sort them all first.
     several = any(len(values) > 1 for values in (*map(values_of, _texts_of(filters)), *map(ids_of, _ids_of(filters))))
     where, values = _where(replace(filters, sort="id"), plus=False)
-    source, expressions = _source(filters, rows=True)
+    source, expressions = _source(filters, rows=True, words=match_expression(filters.search))
     if _by_text(filters):
         order = "hit"
     else:
@@ -447,12 +527,15 @@ def column_of(filters: TaskFilters) -> str:
     return {"created_at": "id", "effective_priority": "queue_key"}.get(field, field)
 
 
-def _order(filters: TaskFilters) -> tuple[str, str]:
-    """The ORDER BY terms and the columns they need. The queue's direction is reversed: its head has the least key."""
+def _order(filters: TaskFilters, *, by_hit: bool) -> tuple[str, str]:
+    """The ORDER BY terms and the columns they need. The queue's direction is reversed: its head has the least key.
+
+    `by_hit`: whether the words of a search lead.
+    """
     column, down = column_of(filters), filters.sort.startswith("-")
     way = "DESC" if down else "ASC"
     if column == "id":
-        key = "hit" if _by_text(filters) else "tasks.id"
+        key = "hit" if by_hit else "tasks.id"
         return f"{key} {way}", key
     if column == "queue_key":
         way = "ASC NULLS LAST, tasks.id ASC" if down else "DESC NULLS FIRST, tasks.id DESC"
@@ -465,13 +548,13 @@ def _tries_each_row(filters: TaskFilters) -> bool:
     return _by_text(filters) or (column_of(filters) == "queue_key" and _only_waiting(filters))
 
 
-def _source(filters: TaskFilters, *, rows: bool) -> Query:
+def _source(filters: TaskFilters, *, rows: bool, words: str) -> Query:
     """The FROM part. `rows`: whether a hit in the text index needs more than its id."""
     if not _by_text(filters):
         return "tasks", []
     # CROSS: the text index leads, in the order of ids, and each hit is looked up by its id.
     hits = "(SELECT rowid AS hit FROM search WHERE search MATCH ?)"
-    return hits + (" CROSS JOIN tasks ON tasks.id = hit" if rows else ""), [match_expression(filters.search)]
+    return hits + (" CROSS JOIN tasks ON tasks.id = hit" if rows else ""), [words]
 
 
 def _where(filters: TaskFilters, *, plus: bool) -> Query:

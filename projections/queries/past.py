@@ -19,10 +19,11 @@ from ..errors import ViewsDamaged, ViewsFailed
 from ..views.checksums import sound
 from ..views.fold import Tally, fold_batch
 from ..views.forgotten import forgotten_in
-from ..views.rows import beginning_of, decode_state, match_expression, state_of, state_with
+from ..views.rows import beginning_of, decode_state, state_of, state_with
 from ..views.tallies import Numbers, read_numbers
 from ..views.versions import FEW as FEW_VERSIONS
 from ..views.versions import KEPT
+from ..views.words import match_expression
 from .activity import Span, read_activity
 from .as_of import Point, not_created_yet, parse_point, position_at, time_of
 from .batches import Batch, batch_of, names_as_of

@@ -24,6 +24,7 @@ from ..views.schema import SELDOM, has_status, is_seldom
 from ..views.shares import EVERY, read_moves
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
+from ..views.words import match_expression, narrowed_expression
 from .bounded import bounded
 from .filters import BY_VALUE, MAX_VALUES, STATUSES, TaskFilters, column_of, values_in, values_of
 from .kept import KeptNumbers
@@ -34,7 +35,13 @@ Times: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
 """Tasks that were running → when each had changed last."""
 
 _TO_SEARCH = 50
-"""The cost of searching words in a leading task, relative to going on to the next."""
+"""The cost of searching whole words in a leading task, in the text index, relative to going on to the next; …"""
+_TO_TEST = 30
+"""… and of searching beginnings of words in its row."""
+_MOST_HITS = 100_000
+"""The most tasks with the words that are counted to find out whether these lead."""
+_TO_NAME = 0.3
+"""The cost of each task that has the words, before the text index names the first."""
 _MOST = 50_000
 """The most that sorting the leading tasks may cost, if walking along the order costs even more."""
 _TO_SORT = 10
@@ -46,7 +53,7 @@ _TO_BEGIN = 600
 _MOST_AFTER_ALL = 500_000
 """The most that sorting them may cost after a walk has turned out too long."""
 _INSTRUCTIONS = 30
-"""The most instructions of SQLite's machine to step over one task."""
+"""The most instructions of SQLite's machine to step over one task, or to search words in its row."""
 _PATIENCE = 4
 """A walk is given up once it has cost this many times what was expected, …"""
 _OF_A_SORT = 0.25
@@ -76,8 +83,17 @@ CASE WHEN EXISTS (SELECT 1 FROM texts WHERE id = {{id}}) THEN EXISTS (
         + (SELECT max(number) FROM texts WHERE id = {{id}} AND since <= :position))
 ELSE EXISTS (SELECT 1 FROM search WHERE search MATCH {{words}} AND rowid = {{id}}) END
 """  # noqa: S608 - our own number
+_WORDS_IN_ROW = f"""
+CASE WHEN EXISTS (SELECT 1 FROM tasks AS own WHERE own.id = {{id}} AND has_words({{search}}, own.spec, NULL)) THEN 1
+WHEN EXISTS (SELECT 1 FROM texts WHERE id = {{id}}) THEN EXISTS (
+    SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = ({{id}} << {TEXTS})
+        + (SELECT max(number) FROM texts WHERE id = {{id}} AND since <= :position))
+ELSE 0 END
+"""  # noqa: S608 - our own number
+"""The same, for beginnings of words. Only the error changes; the index has to list all words with the beginning."""
 _BUT_IN_ERROR = "{{type input_file output_file}} : ({0})"
 _NEVER_CHANGED = "search.rowid <= :top AND NOT EXISTS (SELECT 1 FROM texts WHERE id = search.rowid)"
+_FIRST_TEXT = f"past_search.rowid < ((:top + 1) << {TEXTS}) AND past_search.rowid & {(1 << TEXTS) - 1} = 0"
 _TEXT_OF_THEN = f"""
 past_search.rowid < ((:top + 1) << {TEXTS}) AND (past_search.rowid & {(1 << TEXTS) - 1}) = (
     SELECT max(number) FROM texts WHERE id = past_search.rowid >> {TEXTS} AND since <= :position)
@@ -152,6 +168,8 @@ class PastWalk:
         self._conn = conn
         self._filters = filters
         self._words = words
+        self._in_row = words == match_expression(filters.search)
+        """Whether the words are beginnings, which are searched in rows."""
         self._counts = numbers.by_type_and_status()
         self._times = times
         self._top = numbers.top
@@ -162,12 +180,17 @@ class PastWalk:
         self._begun = count()
         """The numbers of the lanes that have been begun."""
         self._kinds = {name: kind for kind, name in enumerate(numbers.types)}
+        self._mostly_in_errors = False
+        """Whether most tasks with the words have them in an error, which is not searched in rows."""
         self._only = False
         """Whether tasks that do not pass are left out, instead of marked as not passing."""
         self._statuses = values_of(filters.status)
         self._wanted: dict[str, Values] = {field: values_in(filters, field) for field in ("type", *BY_VALUE)}
         self.kept = KeptNumbers(conn, filters, self._counts, position, numbers.types)
-        self._lead = min(self._leads(), key=self._cost)
+        leads = list(self._leads())
+        self._lead = min(leads, key=self._cost)
+        self._lead_to_test = min((lead for lead in leads if "search" not in lead.covers), key=_work)
+        """The best lead without the words: few tasks are read if most have them."""
 
     # --- queries ---
 
@@ -179,7 +202,7 @@ class PastWalk:
         column = column_of(self._filters)
         down = self._filters.sort.startswith("-") != place.back
         if column == "id":
-            return self._by_id(self._lead, place, down=down)
+            return self._by_id(self._lead_to_test if sort is False else self._lead, place, down=down)
         every = column != "queue_key"
         if not every:  # the head of the queue has the smallest key, and tasks that do not wait have none
             down = not down
@@ -207,17 +230,29 @@ class PastWalk:
             passed *= self._position / max(1, self._top)  # only one of a task's changes is the last
         looks = sum(len(values) for field, values in self._wanted.items() if field not in covered)
         walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK * looks or 1)
-        work = _TO_SORT * max(self._lead.size, self._lead.work)
-        sort = bool(self._words) or work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
+        work: float = _TO_SORT * _work(self._lead)
+        by_words = "search" in self._lead.covers
+        instructions: float = _INSTRUCTIONS
+        if self._words:
+            tested = last * min(passed, _work(self._lead_to_test)) / max(1, total)
+            instructions *= (walk + tested) / (walk + tested * _TO_TEST)
+            walk += tested * _TO_TEST
+            if not by_words:
+                work += _TO_TEST * self._lead.size
+        if column_of(self._filters) == "id":  # nothing is sorted
+            sort = not by_words or _TO_NAME * self._lead.size <= walk
+        else:
+            sort = work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
+        sort = sort or self._mostly_in_errors
         self._only = True
 
         def found() -> list[int]:
             return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
 
-        if sort or work > _MOST_AFTER_ALL:
+        if sort or (work > _MOST_AFTER_ALL and not self._words):
             return found()
         patience = min(max(_PATIENCE * walk, _OF_A_SORT * work), _OF_A_SORT_AT_MOST * work)
-        ids = bounded(self._conn, patience * _INSTRUCTIONS, found)
+        ids = bounded(self._conn, patience * instructions, found)
         if ids is None:
             sort = True
             ids = found()
@@ -230,11 +265,27 @@ class PastWalk:
 
     def number(self) -> int:
         """The number of tasks that pass. As a side effect it sets the number of leading tasks."""
+        if "search" in self._lead.covers and not self._statuses and not any(self._wanted.values()):
+            total = self._number_with_words()
+            self._lead = self._lead._replace(size=total)
+            return total
         numbers = [
             self._find(source, self._lead.covers, "count(*), sum({passes})").fetchone() for source in self._lead.sources
         ]
         self._lead = self._lead._replace(size=sum(number for number, _pass in numbers))
         return sum(passing or 0 for _number, passing in numbers)
+
+    def _number_with_words(self) -> int:
+        """The number of tasks with the words: all that have them elsewhere than in an error, and what errors change.
+
+        It is quicker than to ask of each task whether its error ever changed.
+        """
+        before = self._name(_BUT_IN_ERROR.format(self._words))
+        _now, then = self._lead.sources
+        ever = f"SELECT count(*) FROM search WHERE search MATCH {self._others()} AND rowid <= :top"  # noqa: S608 - our own names
+        changed = f"SELECT count(*) FROM past_search WHERE past_search MATCH {before} AND {_FIRST_TEXT}"  # noqa: S608 - our own names
+        of_then = f"SELECT count(*) FROM {then.tables} WHERE {then.where}"  # noqa: S608 - our own names
+        return int(self._run(f"SELECT ({ever}) - ({changed}) + ({of_then})").fetchone()[0])
 
     def statuses(self) -> Iterator[tuple[str, int]]:
         """The status of each leading task, and whether it passes; in no order."""
@@ -259,17 +310,20 @@ class PastWalk:
     ) -> sqlite3.Cursor:
         """Select `what` from a source, with its tests for `{passes}`; `then`: `what` needs the versions."""
         tests, tables = self._tests(source, covers), source.tables
+        words = self._has_words(source, covers)
         if then and not source.has_then:
             tables += f" CROSS JOIN versions AS then_ ON then_.since = {_LATEST.format(id=source.id)}"
         terms = [source.where, more]
         if self._only:
-            terms, tests = [*terms, *tests], []
-        passes = " AND ".join(f"({test})" for test in tests) or "1"
-        where = " AND ".join(filter(None, (*terms, source.holds)))
+            terms, tests = [*terms, *tests, source.holds, words], []
+        else:
+            terms, tests = [*terms, source.holds], [*tests, words]
+        passes = " AND ".join(f"({test})" for test in filter(None, tests)) or "1"
+        where = " AND ".join(filter(None, terms))
         return self._run(f"SELECT {what.format(passes=passes)} FROM {tables} WHERE {where} {order}", source.values)  # noqa: S608 - our own names
 
     def _tests(self, source: _Source, covers: frozenset[str]) -> list[str]:
-        """The conditions of the filters that a source does not cover."""
+        """The conditions of the filters that a source does not cover, without the search."""
 
         def one_of(column: str, values: Values) -> str:
             return f"{column} IN ({', '.join(map(self._name, values))})"
@@ -287,9 +341,14 @@ class PastWalk:
             tests.append(f"+EXISTS (SELECT 1 FROM {own} WHERE {where})")  # noqa: S608 - our own names
         if self._statuses and "status" not in covers:
             tests.append(one_of(_status_of(source), self._statuses))
-        if self._words and "search" not in covers:
-            tests.append(_WORDS_OF_THEN.format(words=self._name(self._words), id=source.id))
         return tests
+
+    def _has_words(self, source: _Source, covers: frozenset[str]) -> str:
+        """The condition of the search, which costs more than all others; empty if a source covers it."""
+        if not self._words or "search" in covers:
+            return ""
+        wanted, words = _WORDS_IN_ROW if self._in_row else _WORDS_OF_THEN, self._name(self._words)
+        return wanted.format(words=words, search=self._name(self._filters.search), id=source.id)
 
     def _in_status(self, status: str, kind: str = "") -> _Source:
         """The source of the tasks that were in a status, and of a type if one is given."""
@@ -328,8 +387,10 @@ class PastWalk:
     # --- the choice of the leading source ---
 
     def _cost(self, lead: _Lead) -> int:
-        work = max(lead.size, lead.work)
-        return work * _TO_SEARCH if self._words and "search" not in lead.covers else work
+        work = _work(lead)
+        if self._words and "search" not in lead.covers:
+            work *= _TO_TEST if self._in_row else _TO_SEARCH
+        return work
 
     def _in_statuses(self, statuses: Iterable[str], types: Values = ()) -> int:
         """The number of tasks that were in the statuses, and of the types if some are given."""
@@ -355,7 +416,7 @@ class PastWalk:
         yield from leads
         if self._words:
             words = self._name(self._words)
-            others = self._name(_BUT_IN_ERROR.format(self._words))  # of these tasks, none ever had an error
+            others = self._others()  # of these tasks, none ever had an error
             now = _Source("search", f"search MATCH {others} AND {_NEVER_CHANGED}", "search.rowid", "search.rowid {way}")
             then = _Source(
                 "past_search",
@@ -368,7 +429,15 @@ class PastWalk:
                 now._replace(where=f"search MATCH {others}"),
                 then._replace(where=f"past_search MATCH {words}"),
             )
-            yield _Lead((now, then), frozenset(("search",)), sum(map(self._probe, found)))
+            most = max(FEW, min(_MOST_HITS, min(map(self._cost, leads[1:]), default=0)))
+            unchanged, changed = (self._probe(source, most) for source in found)
+            self._mostly_in_errors = changed > unchanged
+            yield _Lead((now, then), frozenset(("search",)), unchanged + changed)
+
+    def _others(self) -> str:
+        """The parameter with the words elsewhere than in an error, for the index of today's words."""
+        words = narrowed_expression(self._conn, self._filters.search) if self._in_row else self._words
+        return self._name(_BUT_IN_ERROR.format(words))
 
     @cached_property
     def _ends(self) -> tuple[int, int]:
@@ -696,6 +765,10 @@ class PastWalk:
 
 def _tasks(tables: str, where: str) -> _Source:
     return _Source(tables, f"{where} AND tasks.id <= :top", "tasks.id")
+
+
+def _work(lead: _Lead) -> int:
+    return max(lead.size, lead.work)
 
 
 def _status_of(source: _Source) -> str:

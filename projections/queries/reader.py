@@ -25,6 +25,7 @@ from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import NAMES, identity
+from ..views.words import narrowed_expression
 from .activity import Span, read_activity
 from .batches import Batch, read_batch, read_batches
 from .bounded import bounded
@@ -38,9 +39,11 @@ from .filters import (
     every,
     leads,
     number_in_index,
+    number_with_words,
     page,
     passing,
     walked_page,
+    worth_testing,
 )
 from .kept import KeptNumbers
 from .stats import Stats, count_stats, read_counts, read_stats
@@ -57,6 +60,8 @@ FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY 
 _MAX_ID = 2**63 - 1
 _MOST_COUNTED = 10_000
 """The most tasks that are counted to find the leading index, if no smaller bound is known."""
+_MOST_TESTED = 10_000
+"""The most tasks in whose rows the words of a search are searched to count those that have them."""
 
 TasksAndTotal: TypeAlias = tuple[list[Task], int]
 
@@ -69,6 +74,15 @@ class Every(NamedTuple):
     total: int
     tasks: Iterator[Task]
     """A row is read when it is asked for."""
+
+
+class _Leading(NamedTuple):
+    """What leads to the tasks that pass, and what is looked up first if the words of a search lead; see `count`."""
+
+    lead: Fields
+    at_once: Fields = ()
+    fewest: int = 0
+    """In a search: the number of tasks that match the field with the fewest; 0 if the words are the only filter."""
 
 
 class TaskQueries:
@@ -171,16 +185,20 @@ class TaskQueries:
         with self.moment() as conn:
             counts = read_counts(conn)
             kept = KeptNumbers(conn, filters, counts)
-            lead = cache(partial(_lead, conn, filters, counts, kept))
+            words = _words(conn, filters)
+            leading = cache(partial(_leading, conn, filters, counts, kept, words))
             total = kept.total()
             if total is None:
-                total = conn.execute(*count(filters, lead())).fetchone()[0]
+                total = _counted(conn, filters, counts, leading(), words)
             ids: list[int] = []
             if total > filters.offset:
-                quick = walked_page(filters, counts, total, kept.size("user_id") or sum(counts.values()))
+                known = sum(counts.values())
+                users, fewest = kept.size("user_id") or known, (words and leading().fewest) or known
+                words_lead = bool(words) and not leading().lead
+                quick = walked_page(filters, counts, total, users, fewest, words, words_lead=words_lead)
                 if quick is not None:
                     ids = bounded(conn, quick.instructions, partial(_ids, conn, quick.query)) or []
-                ids = ids or _ids(conn, page(filters, lead()))
+                ids = ids or _ids(conn, page(filters, leading().lead, words))
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
@@ -201,7 +219,8 @@ class TaskQueries:
             kept = KeptNumbers(conn, filters, counts)
             total = kept.total()
             if total is None:
-                total = conn.execute(*count(filters, _lead(conn, filters, counts, kept))).fetchone()[0]
+                words = _words(conn, filters)
+                total = _counted(conn, filters, counts, _leading(conn, filters, counts, kept, words), words)
             yield Every(position, total, _each(conn, filters, now, total))
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -332,14 +351,28 @@ def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
     return [row[0] for row in conn.execute(*query)]
 
 
-def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, kept: KeptNumbers) -> Fields:
-    """The filtered fields whose index leads to the fewest tasks; none for a search.
+def _words(conn: sqlite3.Connection, filters: TaskFilters) -> str:
+    """The search in FTS5's language; empty if there is none."""
+    return narrowed_expression(conn, filters.search) if filters.search.strip() else ""
+
+
+def _counted(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, leading: _Leading, words: str) -> int:
+    passed, total = passing(filters, counts), sum(counts.values())
+    others = leading.at_once == ("status",) and passed > total - passed
+    query = count(filters, leading.lead, leading.at_once, others=others, words=words)
+    return int(conn.execute(*query).fetchone()[0])
+
+
+def _leading(
+    conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, kept: KeptNumbers, words: str = ""
+) -> _Leading:
+    """The filtered fields whose index leads to the fewest tasks; none if the words of a search do.
 
     Kept numbers are used where there are any. Others are counted, but only until it is clear that another has fewer.
     """
     asked = leads(filters)
-    if len(asked) < 2:  # noqa: PLR2004 - there is no choice
-        return asked[0] if asked else ()
+    if len(asked) < (1 if words else 2):
+        return _Leading(asked[0] if asked else ())
     sizes: dict[Fields, int] = {}
     for named in asked:
         if not {"status", "type"}.isdisjoint(named):
@@ -350,7 +383,15 @@ def _lead(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, kept: 
         if named not in sizes:
             most = min(sizes.values(), default=_MOST_COUNTED)
             sizes[named] = conn.execute(*number_in_index(named, filters, most + 1)).fetchone()[0]
-    return min(asked, key=sizes.__getitem__)
+    lead = min(asked, key=sizes.__getitem__)
+    if not words:
+        return _Leading(lead)
+    fewest = sizes[lead]
+    many = worth_testing(fewest) if fewest <= _MOST_TESTED else fewest
+    hits = conn.execute(*number_with_words(filters, words, many)).fetchone()[0]
+    if hits == many and fewest <= _MOST_TESTED:
+        return _Leading(lead, fewest=fewest)
+    return _Leading((), lead if hits >= fewest else (), fewest)
 
 
 def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: int) -> Iterator[Task]:

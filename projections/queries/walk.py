@@ -22,8 +22,8 @@ from msgspec.structs import replace
 from ...events import Task
 from ...events.errors import InvalidValue
 from ...events.state import WAITING
-from ..views.rows import match_expression
 from ..views.schema import has_status
+from ..views.words import match_expression
 from .filters import BY_SORT, BY_VALUE, STATUSES, Counts, TaskFilters, column_of, ids_of, values_of
 from .kept import KeptNumbers
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ViewsDamaged
+from .words import has_words
 
 _PACK = msgspec.msgpack.Encoder().encode
 
@@ -51,8 +52,9 @@ def with_sums(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 
 
 def teach(conn: sqlite3.Connection) -> sqlite3.Connection:
-    """Define the function `row_sum` on a connection, and return the connection."""
+    """Define the functions `row_sum` and `has_words` on a connection, and return the connection."""
     conn.create_function("row_sum", -1, row_sum, deterministic=True)
+    conn.create_function("has_words", 3, has_words, deterministic=True)
     return conn
 
 

@@ -1,6 +1,5 @@
 """The stored form of a task in views.db: its row, its search words, and positions of the service's notes on it."""
 
-import re
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,6 +24,7 @@ from ...events.system_events import (
 )
 from ..errors import ViewsDamaged
 from .checksums import row_sum, sound
+from .words import spaced
 
 # The fields of TaskState that change over a task's life; the rest, its `spec`, is written once.
 _Changing = msgspec.defstruct(
@@ -180,13 +180,6 @@ def to_update(before: TaskState, state: TaskState, at: Standing) -> tuple[str, R
 
 TaskText: TypeAlias = tuple[str, str, str, str]
 
-# Chinese, Japanese and Korean do not put spaces between words; each of their characters is indexed as a word.
-_IDEOGRAPH = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff])")
-
-
-def _spaced(text: str) -> str:
-    return _IDEOGRAPH.sub(r" \1 ", text)
-
 
 def text_of(state: TaskState) -> TaskText:
     """The words by which a task is found. Its message is left out, because it changes with every progress."""
@@ -194,7 +187,7 @@ def text_of(state: TaskState) -> TaskText:
     texts = (spec.type, spec.input_file, spec.output_file, state.error or state.last_error)
     if all(map(str.isascii, texts)):
         return texts
-    kind, source, output, error = map(_spaced, texts)
+    kind, source, output, error = map(spaced, texts)
     return kind, source, output, error
 
 
@@ -206,15 +199,6 @@ def add_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
 def remove_texts(conn: sqlite3.Connection, states: Iterable[TaskState]) -> None:
     """Remove these words of tasks from the index, which keeps no texts and so has to be given them."""
     conn.executemany(_OUT_OF_SEARCH, ((state.id, *text_of(state)) for state in states))
-
-
-def match_expression(search: str) -> str:
-    """The search text in FTS5's language: every word must begin a word of the task. Empty if it has no word.
-
-    Words are quoted, so that no user input acts as an operator.
-    """
-    words = [_spaced(word) for word in search.replace("\0", " ").split() if any(map(str.isalnum, word))]
-    return " ".join('"' + word.replace('"', '""') + '"*' for word in words)
 
 
 # --- positions of the service's records about a task, under task id 0; the log has no index for them ---

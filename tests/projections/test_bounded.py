@@ -72,7 +72,22 @@ def test_a_walk_ends_where_what_it_looks_for_does_not_lie_as_expected(
     schema.create_tables(conn)
     conn.execute(_INSERT.format(rule), {"tasks": TASKS, "labels": labels})
     asked = TaskFilters(label=tuple(f"l{number}" for number in range(labels)), sort="-updated_at")
-    walk = walked_page(asked, {("noop", "completed"): TASKS}, own, TASKS)
+    walk = walked_page(asked, {("noop", "completed"): TASKS}, own, TASKS, own)
     assert walk is not None
     found = bounded(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())
     assert (found is not None) == in_time
+
+
+@pytest.mark.parametrize(
+    ("rule", "in_time"), [("id % 2", True), (f"id <= {TASKS // 2}", False)], ids=["spread", "all the oldest"]
+)
+def test_a_walk_that_searches_words_in_rows_ends_as_well(conn: sqlite3.Connection, rule: str, *, in_time: bool) -> None:
+    schema.create_tables(conn)
+    conn.execute(_INSERT.format("0"), {"tasks": TASKS, "labels": 1})
+    conn.execute(f"""UPDATE tasks SET spec = '{{"type":"' || iif({rule}, 'clip', 'noop') || '"}}'""")
+    asked = TaskFilters(search="clip", sort="-updated_at")
+    walk = walked_page(asked, {("noop", "completed"): TASKS}, TASKS // 2, TASKS, TASKS, "clip", words_lead=True)
+    assert walk is not None
+    assert "has_words" in walk.query[0]
+    found = bounded(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())
+    assert found == ([(number,) for number in range(TASKS - 1, TASKS - 101, -2)] if in_time else None)

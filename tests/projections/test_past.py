@@ -80,7 +80,8 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Use both ways to an order, one after the other, however short the list."""
     few, to_sort, after_all = request.param
     monkeypatch.setattr(past_walk, "FEW", few)
-    monkeypatch.setattr(past_walk, "_TO_SORT", to_sort)
+    for name in ("_TO_SORT", "_TO_NAME"):
+        monkeypatch.setattr(past_walk, name, to_sort)
     monkeypatch.setattr(past_walk, "_MOST_AFTER_ALL", after_all)
     if after_all:
         for module in ("past_walk", "filters"):

@@ -25,6 +25,7 @@ from tasktrail.projections.queries import reader
 from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
 from tasktrail.projections.queries.kept import KeptNumbers
 from tasktrail.projections.queries.stats import read_counts
+from tasktrail.projections.views.words import match_expression
 
 WORDS = [
     "clip",
@@ -125,11 +126,13 @@ wishes = st.builds(
 )
 
 
-@pytest.fixture(params=[0, 10**9], ids=["look up", "walk"])
+@pytest.fixture(params=[(0, 40), (10**9, 40), (10**9, 0)], ids=["look up", "walk", "walk, words in rows"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use both ways to an order, however many tasks there are."""
-    for name in ("_TO_SORT", "_TO_SORT_OVER"):
-        monkeypatch.setattr(selection_module, name, request.param)
+    """Use each way to an order, however many tasks there are."""
+    to_sort, to_test = request.param
+    for name in ("_TO_SORT", "_TO_SORT_OVER", "_TO_BEGIN"):
+        monkeypatch.setattr(selection_module, name, to_sort)
+    monkeypatch.setattr(selection_module, "_TO_TEST", to_test)
 
 
 @pytest.mark.usefixtures("way")
@@ -149,6 +152,10 @@ def test_a_list_is_what_the_plainest_code_gives(journal: Journal, queries: TaskQ
         TaskFilters(user_id=2),
         TaskFilters(user_id=(1, 3), status="completed", type="video_convert"),
         TaskFilters(label="night", status="pending,retrying"),
+        TaskFilters(search="clip"),
+        TaskFilters(search="clip", status="pending,retrying,running"),
+        TaskFilters(search="clip jpg", status="completed", type="video_convert"),
+        TaskFilters(search="clip", user_id=(1, 2), label="night"),
     ],
     ids=str,
 )
@@ -259,23 +266,27 @@ def plan_of(queries: TaskQueries, statement: str, values: list[object]) -> str:
 def test_the_field_with_the_fewest_tasks_leads() -> None:
     journal = Journal(MemoryEventLog())
     for number in range(100):
-        journal.create(label="night", batch="films" if number % 5 else "", user_id=7 if number % 40 == 0 else 1)
+        journal.create(label="night", batch="films" if number % 5 else "", user_id=7 if number % 50 == 0 else 1)
     with closing(TaskViews(":memory:")) as views:
         views.apply(journal.records)
-        for fields, lead in (
+        for fields, *leading in (
             ({"label": "night", "user_id": "7"}, ("user_id",)),
             ({"label": "night", "user_id": "1,7"}, ("label",)),
             ({"label": "night", "batch": "films", "status": "pending"}, ("batch",)),
             ({"label": "night", "status": "failed,running"}, ("status",)),
             ({"label": "night", "status": "pending", "type": "unknown"}, ("status", "type")),
             ({"label": "night"}, ("label",)),
-            ({"label": "night", "search": "clip"}, ()),
+            ({"label": "night", "search": "nowhere"}, (), (), 100),
+            ({"label": "night", "search": "thumbnail"}, (), ("label",), 100),
+            ({"label": "night", "user_id": "7", "search": "thumbnail"}, ("user_id",), (), 2),
             ({}, ()),
         ):
             filters = TaskFilters.parse(fields)
             counts = read_counts(views.connection)
             kept = KeptNumbers(views.connection, filters, counts)
-            assert reader._lead(views.connection, filters, counts, kept) == lead, fields
+            expected = reader._Leading(*leading)
+            words = match_expression(filters.search)
+            assert reader._leading(views.connection, filters, counts, kept, words) == expected, fields
 
 
 @pytest.mark.parametrize(
