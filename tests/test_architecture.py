@@ -136,6 +136,11 @@ def home_of(package: str, name: str, modules: Modules) -> str:
     return known_as(package, modules)
 
 
+def name_of(called: ast.expr) -> str:
+    """The last part of the name of what is called; empty if it has none."""
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+
+
 def imports(module: str, modules: Modules, nodes: Iterator[ast.AST] | None = None) -> Iterator[tuple[str, str]]:
     """Return the imports of a module, wherever they stand in it: (module, name taken from it or "")."""
     package = module.rpartition(".")[0]
@@ -145,7 +150,7 @@ def imports(module: str, modules: Modules, nodes: Iterator[ast.AST] | None = Non
         elif isinstance(node, ast.ImportFrom):
             target = resolve_name("." * node.level + (node.module or ""), package)
             yield from ((home_of(target, alias.name, modules), alias.name) for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+        elif isinstance(node, ast.Call) and node.args and name_of(node.func).endswith("import_module"):
             name = node.args[0]
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 yield known_as(resolve_name(name.value, package), modules), ""
