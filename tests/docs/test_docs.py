@@ -83,6 +83,7 @@ def said(module: Path) -> Iterator[str]:
             yield node.value
 
 
+@pytest.mark.slow
 def test_no_message_sends_anybody_to_a_page_that_only_a_checkout_has() -> None:
     """An installation from a wheel has no folder `docs`."""
     modules = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]

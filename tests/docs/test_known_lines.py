@@ -105,6 +105,7 @@ def test_every_line_of_ours_makes_a_file(results: dict[str, Path]) -> None:
     assert all(path.stat().st_size for path in results.values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="as a shell of Unix reads it")
 @pytest.mark.parametrize(("theirs", "output"), [pair for pair in BESIDE if pair[1] not in DIFFERENT])
 def test_the_other_line_gives_the_same(folder: Path, results: dict[str, Path], theirs: str, output: str) -> None:

@@ -84,6 +84,7 @@ def readers(both: Both) -> Iterator[tuple[SqliteLogReader, SqliteLogReader]]:
 Readers = tuple[SqliteLogReader, SqliteLogReader]
 
 
+@pytest.mark.slow
 def test_all_that_is_asked_of_records_is_answered_alike(both: Both, readers: Readers) -> None:
     asked = [questions(log, both.edges, sorted(both.journal.states)) for log in readers]
     for number, (one, other) in enumerate(zip(*asked, strict=True)):
@@ -247,6 +248,7 @@ def holding(path: Path, wanted: Callable[[ArchiveFile], object]) -> set[int]:
         return {one.first for one in log.segments() if wanted(archives.file(one))}
 
 
+@pytest.mark.slow
 def test_only_the_archives_that_hold_a_task_or_a_kind_are_looked_into(many: Journal, tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     with closing(SqliteLogReader(path)) as log:

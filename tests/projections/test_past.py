@@ -153,11 +153,14 @@ def _batch_step(journal: Journal, chance: Random) -> None:
 
 
 @pytest.mark.usefixtures("few", "small")
-@pytest.mark.parametrize("seed", range(3))
-def test_every_answer_at_every_position_is_that_of_the_fold(seed: int) -> None:
-    compare_at_every_position(busy_history(160, seed), seed)
+@pytest.mark.parametrize(
+    ("steps", "seed"), [(40, 3), *(pytest.param(160, seed, marks=pytest.mark.slow) for seed in range(3))]
+)
+def test_every_answer_at_every_position_is_that_of_the_fold(steps: int, seed: int) -> None:
+    compare_at_every_position(busy_history(steps, seed), seed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few", "small")
 def test_every_answer_is_that_of_the_fold_on_both_sides_of_an_archive(tmp_path: Path) -> None:
     with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
@@ -214,6 +217,7 @@ def compare_at_every_position(journal: Journal, seed: int) -> None:
                 place = parse_place(chance.choice((found.after or found.before, found.before or found.after)))
 
 
+@pytest.mark.slow
 @given(steps, seeds)
 def test_however_short_a_history_is_its_past_is_that_of_the_fold(steps: list[tuple[str, int, int]], seed: int) -> None:
     journal, chance = Journal(MemoryEventLog()), Random(seed)

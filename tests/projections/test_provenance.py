@@ -129,6 +129,7 @@ def test_the_signature_is_that_of_a_dsse_envelope(log: SqliteLogReader) -> None:
         public.verify(signature, covered.replace(b"small.jpg", b"other.jpg"))
 
 
+@pytest.mark.slow
 def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_file(
     house: Path, log: SqliteLogReader, tmp_path: Path
 ) -> None:

@@ -539,6 +539,7 @@ def test_what_is_signed_is_what_the_log_says_whatever_views_say(
     assert exported(edited, "--sign") == exported(history[0]) == exported(history[0], "--sign")
 
 
+@pytest.mark.slow
 def test_an_envelope_that_is_written_otherwise_is_not_taken(sealed: Signed) -> None:
     for other in forged_envelopes(sealed.statement.read_text()):
         sealed.statement.write_text(other)

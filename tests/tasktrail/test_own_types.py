@@ -138,6 +138,7 @@ def test_the_error_of_an_async_handler_is_told_without_the_frames_of_the_loop(se
     assert "contract.py" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "printed"), [("for ever", "begun\ntidied up\n"), ("ask", "begun\nnot cancelled\n"), ("answer", "begun\n")]
 )

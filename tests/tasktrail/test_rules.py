@@ -181,6 +181,7 @@ def test_a_worker_that_is_stopped_is_found_by_its_silence(service: TaskService) 
     assert task.error.startswith("heartbeat_timeout: ")
 
 
+@pytest.mark.slow
 def test_a_worker_is_heard_while_it_hashes_the_input_of_an_attempt_in_a_sandbox(
     open_service: Callable[..., TaskService], tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_part_whose_worker_is_killed_makes_again_what_was_at_work_and_no_more(
     assert sorted(numbers) == list(range(film.result["segments"])), "each segment was finished once"
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_ends_the_film_and_a_retry_of_both_keeps_the_others(
     service: TaskService, source: Path, tmp_path: Path
 ) -> None:

@@ -843,6 +843,7 @@ def test_the_workers_of_a_node_that_is_cut_off_are_made_elsewhere(
     assert executor.trouble == ""
 
 
+@pytest.mark.slow
 def test_hosts_of_other_settings_end_what_they_run_and_are_replaced(
     services: Services, cluster: InProcessCluster
 ) -> None:

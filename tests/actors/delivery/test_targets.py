@@ -90,6 +90,7 @@ def drip(handler: Any, released: threading.Event) -> None:
         handler.wfile.write(b"a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [hang, drip])
 def test_a_target_that_hangs_or_drips_is_cut_off_and_its_process_is_gone(
     receiver: Any, tell: Callable[..., Result], way: Callable[..., None]

@@ -372,7 +372,7 @@ def test_every_page_of_a_text_can_be_drawn(write: Callable[..., Path]) -> None:
         "![" * 20_000 + "](x)" * 20_000,
         "# a" + " " * 300_000 + "a",
         "|a|b|\n|-|-|\n" + "| __a | `b |\n" * 20_000,
-        "> " * 19 + "a\n" * 20_000,
+        pytest.param("> " * 19 + "a\n" * 20_000, marks=pytest.mark.slow),
         "- a\n" * 20_000,
     ],
     ids=["definitions", "underscores", "stars", "brackets", "images", "heading", "table", "quotes", "items"],

@@ -542,7 +542,9 @@ def test_progress_never_goes_back(source: str, output: str, convert: Convert, tm
     assert percents[-1] > (70 if source == "anim.gif" else 0)  # libvips reports a still picture as often as it likes
 
 
-@pytest.mark.parametrize(("output", "most"), [("webp", 50), ("avif", 50), ("gif", 75), ("png", 100)])
+@pytest.mark.parametrize(
+    ("output", "most"), [("webp", 50), pytest.param("avif", 50, marks=pytest.mark.slow), ("gif", 75), ("png", 100)]
+)
 def test_what_is_encoded_when_all_is_read_is_not_done_by_then(
     output: str, most: int, convert: Convert, tmp_path: Path
 ) -> None:

@@ -217,6 +217,7 @@ def test_libvips_and_pillow_turn_by_the_same_tag(tmp_path: Path) -> None:
         assert_same(converted(tmp_path / name, tmp_path), seen_by_pillow(tmp_path / name), 6)
 
 
+@pytest.mark.slow
 def test_a_picture_that_must_be_held_can_be_left_in_the_middle(tmp_path: Path) -> None:
     photo(1500, 1500).save(tmp_path / "in.png", exif=tags(6))
     context = RecordingContext(

@@ -149,6 +149,7 @@ def test_a_kill_at_any_checkpoint_of_any_pass_gives_the_same_file(
         assert digest(resumed.output_file) == digest(whole.output_file)
 
 
+@pytest.mark.slow
 def test_the_file_is_the_same_however_many_segments_are_encoded_at_once(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:

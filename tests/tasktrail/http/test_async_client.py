@@ -68,6 +68,7 @@ def test_many_tasks_of_a_loop_share_one_client(socket: Path, wish: Wish) -> None
     asyncio.run(program())
 
 
+@pytest.mark.slow
 def test_all_that_wait_share_one_stream_and_are_woken_when_their_task_ends(
     socket: Path, own_server: HttpServer, service: TaskService, many: Many
 ) -> None:
@@ -323,6 +324,7 @@ def test_closing_waits_for_a_stream_that_still_gives_its_connection_back(
     asyncio.run(program())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore drops what cannot connect
 @pytest.mark.parametrize("kind", ["client", "async_client"])
 def test_waiting_outlasts_a_service_that_starts_again(tmp_path: Path, wish: Wish, kind: str) -> None:

@@ -397,6 +397,7 @@ def test_an_erased_task_says_so_and_shows_no_file_that_is_called_erased(tmp_path
     assert "Its output, if any, was erased." in page
 
 
+@pytest.mark.slow
 def test_whatever_a_log_holds_is_escaped_and_bounded(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
