@@ -272,16 +272,17 @@ class ClusterExecutor:
     def uses(self) -> dict[str, UseThere]:
         """Node → its use, and that of the attempts there. Any thread may call it.
 
-        Of the hosts there, the one counts that looked last. So no attempt was measured after the node was: what one
-        had taken in between would be in use, and among what is free, too.
+        Of the hosts there, the one counts that looked last. So no attempt was measured after the node was, unless its
+        host is silent or of an earlier version: what one had taken in between would be in use, and among what is free,
+        too.
         """
         with self.lock:
             now = self._clock()
             found = {node.node: UseThere(None, now - self._connection.nodes_seen) for node in self._placement.seen()}
             memory: dict[str, dict[Key, int]] = {}
             for host in self._hosts.by_name.values():
-                if host.state != "dead":
-                    memory.setdefault(self._placement.name_of(host.node), {}).update(host.memory)
+                there = memory.setdefault(self._placement.name_of(host.node), {})
+                there.update(dict.fromkeys(host.held, 0) if host.state == "dead" else host.memory)
             looked = [host for host in self._heard() if host.use is not None]
             for host in sorted(looked, key=lambda host: (host.measured_at, host.used_at)):
                 name = self._placement.name_of(host.node)

@@ -212,10 +212,8 @@ def _memory_next(state: SchedulerState, report: AttemptEnded, running: Running) 
     node = state.nodes.by_name.get(running.node)
     if node is None or node.sampled_at is None:
         return 0
-    # Where use is not measured, attempts with more than was reserved for them would pass for other programs.
-    total = node.sample.memory_total
-    ceiling = total if node.memory_used is None else node.ceiling().memory
-    return memory_after_a_kill(report.memory_used, total, min(ceiling, state.limits.max_memory))
+    left = min(node.surely_left(), state.limits.max_memory)
+    return memory_after_a_kill(report.memory_used, node.sample.memory_total, left)
 
 
 def ask_for_held(work: UnitOfWork) -> None:

@@ -109,6 +109,19 @@ class Node(msgspec.Struct):
         """What a task could have there once all our attempts have ended."""
         return ceiling_of(_NO_LIMITS, self.sample, self.reserved)
 
+    def surely_left(self) -> int:
+        """Bytes of memory that a task can surely have there once all our attempts have ended.
+
+        Unlike for the ceiling, what the sample may show of ours counts only as far as it was measured. Where nothing
+        can be, attempts with more than was reserved for them would pass for other programs: then it is all there is.
+        """
+        total = self.sample.memory_total
+        if self.memory_used is None or self.sampled_at is None:
+            return total
+        ours = self.reserved.memory - self.reserved.unused_memory + self.reserved.beyond
+        gone = [one.key for one in self.over if one.is_in_sample(self.sampled_at)]
+        return min(total, self.sample.memory_available + ours + sum(self.memory_used.get(key, 0) for key in gone))
+
     def left(self) -> tuple[object, ...]:
         """The values of its sample that decide what starts there."""
         sample = self.sample

@@ -405,6 +405,22 @@ def test_what_other_programs_leave_on_the_node_bounds_what_is_reserved_after_a_k
     assert core.running() == [first]
 
 
+@pytest.mark.parametrize("fresh", [0, 2])
+def test_what_attempts_may_use_that_nobody_has_measured_does_not_count_as_free_for_it_later(fresh: int) -> None:
+    """With them, more than ever comes free was reserved, and the task waited for ever."""
+    core = on_a_node()
+    sample_a(core, 4000, {})
+    task = core.create(memory=1500)
+    sample_a(core, 3400, {(task, 1): 600})
+    others = [core.create(memory=1000) for _ in range(fresh)]
+    sample_a(core, 1900, {(task, 1): 2100})
+    assert kill(core, task, 2100).estimate == Estimated(memory=3000, seconds=0.0), "three quarters of 4000"
+    for other in others:
+        core.end(other)
+    sample_a(core, 3900, {})
+    assert core.running() == [task]
+
+
 def test_what_a_probe_finds_too_much_is_free_for_others(core: Core) -> None:
     core.tell(CapacityChanged(2))
     core.tell(Sampled(MachineSample(memory_available=10, memory_total=16, temp_free=10, temp_total=16)))
