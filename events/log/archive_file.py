@@ -51,6 +51,8 @@ _FRAMES_KEPT = 64
 """Frames that stay decoded in memory, of all archives."""
 _INDEXES_KEPT = 16
 _DIGESTS_KEPT = 4096
+_TRIES = 3
+"""How often an archive is opened that is changed meanwhile."""
 
 Row = tuple[Any, ...]
 Seen = tuple[int, int, int, int]
@@ -212,17 +214,28 @@ class ArchiveFile:
         self.path = path
         self.first = first
         self.last = last
-        self._seen = _seen(path.stat())
+        for more in reversed(range(_TRIES)):
+            self._seen = _seen(path.stat())
+            try:
+                self.index = self._look(noted)
+                break
+            except _Changed as error:  # its mode, its owner or its number of links is enough
+                if not more:
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path)) from error
+
+    def _look(self, noted: tuple[str, int] | None) -> Index:
         try:
-            self.index, _edges = _index(path, self._seen)
-            if (self.index.first, self.index.last) != (first, last):
-                raise ValueError(f"it holds {self.index.first} to {self.index.last}")
-            if len(self.index.frames) != -(-(last - first + 1) // FRAME):
+            index, _edges = _index(self.path, self._seen)
+            if (index.first, index.last) != (self.first, self.last):
+                raise ValueError(f"it holds {index.first} to {index.last}")
+            if len(index.frames) != -(-(self.last - self.first + 1) // FRAME):
                 raise ValueError("frames are missing")
         except _UNREADABLE as error:
-            raise ArchiveDamaged(first, last, f"the archive {path.name} cannot be read: {error}") from error
-        if noted is not None and (self._seen[1] != noted[1] or _digest(path, self._seen) != noted[0]):
-            raise ArchiveDamaged(first, last, other_file(path.name))
+            reason = f"the archive {self.path.name} cannot be read: {error}"
+            raise ArchiveDamaged(self.first, self.last, reason) from error
+        if noted is not None and (self._seen[1] != noted[1] or _digest(self.path, self._seen) != noted[0]):
+            raise ArchiveDamaged(self.first, self.last, other_file(self.path.name))
+        return index
 
     @property
     def encrypted(self) -> bool:
@@ -284,12 +297,16 @@ def _seen(status: os.stat_result) -> Seen:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+class _Changed(FileNotFoundError):
+    """A file was changed after it was seen, or its name has another one."""
+
+
 def _opened(path: Path, seen: Seen) -> BufferedReader:
-    """The file that was seen, open. Raises `FileNotFoundError` if its name has another one, or if it was changed."""
+    """The file that was seen, open. Raises `_Changed`."""
     file = path.open("rb")
     if _seen(os.fstat(file.fileno())) != seen:
         file.close()
-        raise FileNotFoundError(errno.ENOENT, "it was changed or replaced while it was read", str(path))
+        raise _Changed(errno.ENOENT, "it was changed or replaced while it was read", str(path))
     return file
 
 
