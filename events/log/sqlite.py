@@ -25,6 +25,7 @@ from ..ranges import spans_of
 from ..recorded import STUB, Fact, Recorded, timestamp
 from ..system_events import SegmentArchived
 from .answers import answer_faults, is_as_written
+from .archive_faults import archive_faults
 from .archives import PUT_BACK, Archives, delete_archived, note_archive, note_contents
 from .chain import checksum
 from .encryption import Decryption, Encryption, key_of, opened_digest, refuse_lost_keys
@@ -212,6 +213,7 @@ class SqliteEventLog(Reading):
         self._refuse(epoch_faults(self._conn))
         self._refuse(faults_in_front(self._conn))
         if self.head().position <= AT_ONCE:
+            self._refuse(archive_faults(self._conn))  # first: it names the file, and says how to put it back
             self._refuse(chain_faults(raw_rows(self._conn), stub_check(self._conn)))
             self._refuse(answer_faults(self._conn))
 

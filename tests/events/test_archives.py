@@ -20,7 +20,7 @@ from histories import BEGIN, Journal, random_history
 from log_questions import questions
 
 from tasktrail.events import EventLog, Fact, Recorded
-from tasktrail.events.errors import ConcurrencyError, LogCorrupt
+from tasktrail.events.errors import ConcurrencyError, DiskFailed, LogCorrupt
 from tasktrail.events.log import archive_file, integrity, sqlite
 from tasktrail.events.log.archive_faults import archive_faults
 from tasktrail.events.log.archive_file import FRAME, ArchiveFile, file_name, write_archive
@@ -729,6 +729,15 @@ def test_no_reader_answers_from_an_older_archive(put_back: int, tmp_path: Path, 
         OF_READERS[question](reader, put_back)
 
 
+@pytest.mark.usefixtures("put_back")
+def test_a_start_names_the_archive_that_is_an_older_one(three_archives: Journal, tmp_path: Path) -> None:
+    assert isinstance(three_archives.log, SqliteEventLog)
+    three_archives.log.close()
+    with pytest.raises(LogCorrupt, match="was changed or replaced") as refused:
+        SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    assert "replace it by that archive from a backup" in refused.value.advice
+
+
 def test_an_older_archive_is_a_finding_and_so_is_what_it_still_has(put_back: int, tmp_path: Path) -> None:
     with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
         found = verify(reader).findings
@@ -810,6 +819,34 @@ def test_a_file_that_is_touched_while_it_is_read_is_read_on_and_an_older_one_in_
         else:
             path.touch()
             assert list(reading) == whole[1:]
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_an_archive_whose_mode_is_changed_while_it_is_opened_is_not_missing(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A commit may look into an archive, and a service ends when the log is damaged."""
+    archive(journal, 400)
+    (path,) = folder_of(tmp_path / "log.db").iterdir()
+    changes = iter(range(times))
+    look = archive_file._index
+
+    def change(*asked: Any) -> Any:
+        found = look(*asked)
+        if next(changes, None) is not None:
+            time_before = path.stat().st_ctime_ns
+            while path.stat().st_ctime_ns == time_before:  # the clock of a file system has ticks
+                path.chmod(0o640)
+        return found
+
+    monkeypatch.setattr(archive_file, "_index", change)
+    archive_file._digest.cache_clear()
+    with closing(SqliteLogReader(tmp_path / "log.db")) as reader:
+        if times == 1:
+            assert list(reader.read()) == journal.records
+        else:
+            with pytest.raises(DiskFailed):
+                list(reader.read())
 
 
 def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Path) -> None:
