@@ -81,6 +81,8 @@ _ASCII = map(chr, range(128))
 _PLAIN = bytes(ord(char.lower() if char.isalnum() or char == "\n" else " ") for char in _ASCII) + bytes(128)
 _FOLDS: dict[int, str] = {code: chr(_PLAIN[code]) for code in range(128)}
 """Character → what the index makes of it: itself without case and accent, nothing, or a space between words."""
+_MOST_FOLDS = 100_000
+"""How many characters are kept, 200 bytes each: more than languages use, and far fewer than there are."""
 _LEARN = """
 CREATE VIRTUAL TABLE texts USING fts5 (text, content='', columnsize=0);
 CREATE VIRTUAL TABLE words USING fts5vocab (texts, instance);
@@ -115,16 +117,20 @@ def _folded(text: str) -> str:
     if text.isascii():
         return text.encode().translate(_PLAIN).decode()
     text = spaced(text)
-    if unknown := set(map(ord, text)).difference(_FOLDS):
-        _learn(unknown)
-    return text.translate(_FOLDS)
+    unknown = set(map(ord, text)).difference(_FOLDS)
+    if not unknown:
+        return text.translate(_FOLDS)
+    learnt = _learnt(unknown)
+    if len(_FOLDS) + len(learnt) <= _MOST_FOLDS:
+        _FOLDS.update(learnt)
+    return text.translate(_FOLDS | learnt)
 
 
-def _learn(characters: Iterable[int]) -> None:
+def _learnt(characters: Iterable[int]) -> dict[int, str]:
     """Ask the index itself: which characters it knows as letters depends on the version of SQLite."""
     with closing(sqlite3.connect(":memory:")) as conn:
         conn.executescript(_LEARN)
         texts = ((character, f"a{chr(character)}a") for character in characters)
         conn.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", texts)
-        for character, first in conn.execute("SELECT doc, term FROM words WHERE offset = 0").fetchall():
-            _FOLDS[character] = first[1:-1] if len(first) > 1 else " "
+        found = conn.execute("SELECT doc, term FROM words WHERE offset = 0").fetchall()
+    return {character: first[1:-1] if len(first) > 1 else " " for character, first in found}

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tasktrail.events import Created
 from tasktrail.events.state import create
+from tasktrail.projections.views import words
 from tasktrail.projections.views.checksums import teach
 from tasktrail.projections.views.rows import COLUMNS, add_texts, standing, to_insert
 from tasktrail.projections.views.schema import create_tables
@@ -47,13 +48,23 @@ def test_a_row_has_the_words_by_which_the_index_finds_it(
     add_texts(views, [later, replace(state, id=2, error=own)])
     for text in (search, own, f"{own} {search}", *own.split()):
         ((in_row,),) = views.execute("SELECT has_words(?, ?, ?)", (text, row["spec"], row["state"]))
-        words = match_expression(text)
-        hits = views.execute("SELECT rowid FROM search WHERE search MATCH ?", (words,)).fetchall() if words else []
+        wanted = match_expression(text)
+        hits = views.execute("SELECT rowid FROM search WHERE search MATCH ?", (wanted,)).fetchall() if wanted else []
         assert bool(in_row) == ((1,) in hits)
-        if words:
+        if wanted:
             narrowed = (narrowed_expression(views, text),)
             assert views.execute("SELECT rowid FROM search WHERE search MATCH ?", narrowed).fetchall() == hits
     views.execute("ROLLBACK")
+
+
+def test_of_more_characters_than_languages_use_no_more_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All there are take 200 MB, and whoever may search could have them all kept."""
+    monkeypatch.setattr(words, "_FOLDS", {code: words._FOLDS[code] for code in range(128)})
+    monkeypatch.setattr(words, "_MOST_FOLDS", 130)
+    spec = '{"type":"noop","input_file":"Éß-Åé会.mp4"}'
+    for search, found in (("éß", True), ("åÉ", True), ("会", True), ("éå", False)):
+        assert words.has_words(search, spec, None) == found, search
+    assert len(words._FOLDS) <= 130
 
 
 def test_without_a_state_only_texts_that_never_change_are_searched(views: sqlite3.Connection) -> None:
