@@ -26,7 +26,9 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # the command is still being loaded; later ones are caught in `run`
         code = _INTERRUPTED
-    except OSError:  # standard error does not take the complaint either
+    except OSError:  # the command cannot be loaded, or standard error does not take its complaint
+        with suppress(OSError):
+            sys.excepthook(*sys.exc_info())
         code = _REFUSED
     if came and code == _INTERRUPTED:
         _die_of(came[0])
