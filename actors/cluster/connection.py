@@ -36,7 +36,7 @@ from .wire import (
 _WATCHES = 4
 """Watches within the time of a lease. Each renews it."""
 _WATCH = 2.5
-"""The most seconds of a watch, however long the lease is: what a silent host sees of its node may be that old."""
+"""The most seconds of a watch, however long the lease is: what a host last told of its node may be that old."""
 _LATE = 64
 """How many late answers of a host are still accepted after the calls were repeated; they are as good as others."""
 _BEATS_MISSED = 3.0

@@ -280,12 +280,8 @@ class ArchiveFile:
 
 def file_digest(path: Path) -> tuple[str, int]:
     """SHA-256 and size of a file. Raises `OSError`."""
-    whole, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            whole.update(block)
-            size += len(block)
-    return whole.hexdigest(), size
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
 def other_file(name: str) -> str:

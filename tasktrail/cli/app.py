@@ -70,14 +70,15 @@ EXAMPLES = (
 )
 
 
+_WHAT_RUNS = "`tasktrail list` shows the tasks, `tasktrail top` what runs, `tasktrail doctor` whether a service runs."
 _WORDS_OF_OTHERS = {
     "help": "`tasktrail --help` lists the commands.",
     "version": "`tasktrail --version` shows it.",
     "stop": "`tasktrail cancel` stops a task; a service stops at Ctrl-C, or when its process gets SIGTERM.",
     "restart": "`tasktrail retry` brings back a task; a service is stopped, and started by `tasktrail serve`.",
-    "status": "`tasktrail list` shows the tasks, `tasktrail top` what runs, `tasktrail doctor` whether a service runs.",
+    "status": _WHAT_RUNS,
+    "ps": _WHAT_RUNS,
 }
-_WORDS_OF_OTHERS["ps"] = _WORDS_OF_OTHERS["status"]
 """What other programs call a command, and what does it here."""
 
 
