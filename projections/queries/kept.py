@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..views.checksums import sound
+from ..views.schema import BY_VALUE
 from ..views.shares import GROUPED_BY, Share, read_shares
 from ..views.tallies import read_numbers
-from .filters import BY_VALUE, STATUSES, Counts, TaskFilters, values_in, values_of
+from .filters import STATUSES, TaskFilters, values_in, values_of
+from .stats import Counts
 
 
 class KeptNumbers:

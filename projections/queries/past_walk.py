@@ -20,13 +20,13 @@ import msgspec
 from ...events.state import WAITING
 from ...events.values import MAX_INTEGER
 from ..views import zones
-from ..views.schema import SELDOM, has_status, is_seldom
+from ..views.schema import BY_VALUE, SELDOM, has_status, is_seldom
 from ..views.shares import EVERY, read_moves
 from ..views.tallies import Numbers
 from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
 from ..views.words import match_expression, narrowed_expression
 from .bounded import bounded
-from .filters import BY_VALUE, MAX_VALUES, STATUSES, TaskFilters, column_of, values_in, values_of
+from .filters import MAX_VALUES, STATUSES, TaskFilters, column_of, values_in, values_of
 from .kept import KeptNumbers
 from .streams import Part, beyond, by_key, in_order, lazily, parts, ties_by_id
 from .walk import BRANCHES, END, FEW, START, Hit, Place, Values, beside

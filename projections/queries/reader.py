@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias
 
@@ -25,27 +24,11 @@ from ..views.forgotten import forgotten_in, number_forgotten
 from ..views.notice_table import DisabledEndpoint, NoticeStatus, read_disabled, read_notices
 from ..views.rows import COLUMNS, read_notes, state_of
 from ..views.schema import NAMES, identity
-from ..views.words import narrowed_expression
 from .activity import Span, read_activity
 from .batches import Batch, read_batch, read_batches
-from .bounded import bounded
 from .by_file import last_readers, last_writers
-from .filters import (
-    Counts,
-    Fields,
-    Query,
-    TaskFilters,
-    count,
-    every,
-    leads,
-    number_in_index,
-    number_with_words,
-    page,
-    passing,
-    walked_page,
-    worth_testing,
-)
-from .kept import KeptNumbers
+from .current_list import CurrentList
+from .filters import TaskFilters
 from .stats import Stats, count_stats, read_counts, read_stats
 from .walk import START, Census, Place, Stretch, all_ids, census, walk
 
@@ -58,10 +41,6 @@ SELECT status, count(*), sum(coalesce(json_extract(state, '$.progress'), 0.0)), 
 FROM tasks WHERE parent_task_id = ?1 AND (?2 IS NULL OR +user_id = ?2) GROUP BY status ORDER BY status
 """  # noqa: S608 - our own names
 _MAX_ID = 2**63 - 1
-_MOST_COUNTED = 10_000
-"""The most tasks that are counted to find the leading index, if no smaller bound is known."""
-_MOST_TESTED = 10_000
-"""The most tasks in whose rows the words of a search are searched to count those that have them."""
 
 TasksAndTotal: TypeAlias = tuple[list[Task], int]
 
@@ -74,15 +53,6 @@ class Every(NamedTuple):
     total: int
     tasks: Iterator[Task]
     """A row is read when it is asked for."""
-
-
-class _Leading(NamedTuple):
-    """What leads to the tasks that pass, and what is looked up first if the words of a search lead; see `count`."""
-
-    lead: Fields
-    at_once: Fields = ()
-    fewest: int = 0
-    """In a search: the number of tasks that match the field with the fewest; 0 if the words are the only filter."""
 
 
 class TaskQueries:
@@ -183,22 +153,9 @@ class TaskQueries:
     def list(self, filters: TaskFilters, now: datetime) -> TasksAndTotal:
         """One page, and the number of all tasks that pass the filters."""
         with self.moment() as conn:
-            counts = read_counts(conn)
-            kept = KeptNumbers(conn, filters, counts)
-            words = _words(conn, filters)
-            leading = cache(partial(_leading, conn, filters, counts, kept, words))
-            total = kept.total()
-            if total is None:
-                total = _counted(conn, filters, counts, leading(), words)
-            ids: list[int] = []
-            if total > filters.offset:
-                known = sum(counts.values())
-                users, fewest = kept.size("user_id") or known, (words and leading().fewest) or known
-                words_lead = bool(words) and not leading().lead
-                quick = walked_page(filters, counts, total, users, fewest, words, words_lead=words_lead)
-                if quick is not None:
-                    ids = bounded(conn, quick.instructions, partial(_ids, conn, quick.query)) or []
-                ids = ids or _ids(conn, page(filters, leading().lead, words))
+            found = CurrentList(conn, filters, read_counts(conn))
+            total = found.total()
+            ids = found.page(total)
             rows = conn.execute(MANY, (msgspec.json.encode(ids).decode(),)) if ids else ()
             states = {row[0]: state_of(row) for row in rows}
             if len(ids) != min(filters.limit, max(0, total - filters.offset)) or len(states) != len(ids):
@@ -215,13 +172,9 @@ class TaskQueries:
             ((_one, position, _hash, recorded_at, _log),) = sound(conn.execute("SELECT * FROM progress"))
             if now is None:
                 now = datetime.fromisoformat(recorded_at) if recorded_at else datetime.min.replace(tzinfo=UTC)
-            counts = read_counts(conn)
-            kept = KeptNumbers(conn, filters, counts)
-            total = kept.total()
-            if total is None:
-                words = _words(conn, filters)
-                total = _counted(conn, filters, counts, _leading(conn, filters, counts, kept, words), words)
-            yield Every(position, total, _each(conn, filters, now, total))
+            found = CurrentList(conn, filters, read_counts(conn))
+            total = found.total()
+            yield Every(position, total, _each(conn, found, now, total))
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Type and status → number of tasks."""
@@ -347,56 +300,9 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     return teach(conn), frozen
 
 
-def _ids(conn: sqlite3.Connection, query: Query) -> list[int]:
-    return [row[0] for row in conn.execute(*query)]
-
-
-def _words(conn: sqlite3.Connection, filters: TaskFilters) -> str:
-    """The search in FTS5's language; empty if there is none."""
-    return narrowed_expression(conn, filters.search) if filters.search.strip() else ""
-
-
-def _counted(conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, leading: _Leading, words: str) -> int:
-    passed, total = passing(filters, counts), sum(counts.values())
-    others = leading.at_once == ("status",) and passed > total - passed
-    query = count(filters, leading.lead, leading.at_once, others=others, words=words)
-    return int(conn.execute(*query).fetchone()[0])
-
-
-def _leading(
-    conn: sqlite3.Connection, filters: TaskFilters, counts: Counts, kept: KeptNumbers, words: str = ""
-) -> _Leading:
-    """The filtered fields whose index leads to the fewest tasks; none if the words of a search do.
-
-    Kept numbers are used where there are any. Others are counted, but only until it is clear that another has fewer.
-    """
-    asked = leads(filters)
-    if len(asked) < (1 if words else 2):
-        return _Leading(asked[0] if asked else ())
-    sizes: dict[Fields, int] = {}
-    for named in asked:
-        if not {"status", "type"}.isdisjoint(named):
-            sizes[named] = passing(filters, counts)
-        elif (size := kept.size(named[0])) is not None:
-            sizes[named] = size
-    for named in asked:
-        if named not in sizes:
-            most = min(sizes.values(), default=_MOST_COUNTED)
-            sizes[named] = conn.execute(*number_in_index(named, filters, most + 1)).fetchone()[0]
-    lead = min(asked, key=sizes.__getitem__)
-    if not words:
-        return _Leading(lead)
-    fewest = sizes[lead]
-    many = worth_testing(fewest) if fewest <= _MOST_TESTED else fewest
-    hits = conn.execute(*number_with_words(filters, words, many)).fetchone()[0]
-    if hits == many and fewest <= _MOST_TESTED:
-        return _Leading(lead, fewest=fewest)
-    return _Leading((), lead if hits >= fewest else (), fewest)
-
-
-def _each(conn: sqlite3.Connection, filters: TaskFilters, now: datetime, total: int) -> Iterator[Task]:
+def _each(conn: sqlite3.Connection, found: CurrentList, now: datetime, total: int) -> Iterator[Task]:
     number = 0
-    for number, row in enumerate(conn.execute(*every(filters, _ALL)), 1):  # noqa: B007 - used after the loop
+    for number, row in enumerate(conn.execute(*found.rows(_ALL)), 1):  # noqa: B007 - used after the loop
         yield view(state_of(row), now)
     if number != total:
         raise ViewsDamaged(f"There should be {counted(total, 'task')}, and {number} were found")

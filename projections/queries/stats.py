@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,8 @@ from ..views.fold import bucket, minute_of, upper_bound
 from ..views.tallies import Numbers
 from .filters import STATUSES
 
+Counts: TypeAlias = Mapping[tuple[str, str], int]
+"""(type, status) → number of tasks, from the kept numbers."""
 _HOUR, _DAY = 60, 24 * 60
 """Minutes."""
 

@@ -22,10 +22,11 @@ from msgspec.structs import replace
 from ...events import Task
 from ...events.errors import InvalidValue
 from ...events.state import WAITING
-from ..views.schema import has_status
+from ..views.schema import BY_SORT, BY_VALUE, has_status
 from ..views.words import match_expression
-from .filters import BY_SORT, BY_VALUE, STATUSES, Counts, TaskFilters, column_of, ids_of, values_of
+from .filters import STATUSES, TaskFilters, column_of, ids_of, values_of
 from .kept import KeptNumbers
+from .stats import Counts
 
 PATIENCE = 0.03
 """Seconds that a walk may take before it ends where it is."""

@@ -160,6 +160,16 @@ OVER = ("cancelled", "failed")
 """Statuses of tasks that are over and few."""
 SELDOM = ("cancelled", "failed", "retrying")
 """Statuses that few versions have."""
+BY_VALUE = {
+    "parent_task_id": "tasks_by_parent",
+    "document_id": "tasks_by_document",
+    "user_id": "tasks_by_user",
+    "label": "tasks_by_label",
+    "batch": "tasks_by_batch",
+}
+"""Column → the index of tasks by its values, other than status and type: each is that of few tasks."""
+BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "queue_key": "tasks_by_queue_key"}
+"""Column → the index of all tasks in its order."""
 
 
 def is_seldom(column: str) -> str:

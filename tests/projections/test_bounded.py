@@ -7,7 +7,8 @@ from contextlib import closing
 import pytest
 
 from tasktrail.projections.queries.bounded import bounded
-from tasktrail.projections.queries.filters import TaskFilters, walked_page
+from tasktrail.projections.queries.current_list import CurrentList
+from tasktrail.projections.queries.filters import TaskFilters
 from tasktrail.projections.views import schema
 from tasktrail.projections.views.checksums import teach
 
@@ -72,7 +73,7 @@ def test_a_walk_ends_where_what_it_looks_for_does_not_lie_as_expected(
     schema.create_tables(conn)
     conn.execute(_INSERT.format(rule), {"tasks": TASKS, "labels": labels})
     asked = TaskFilters(label=tuple(f"l{number}" for number in range(labels)), sort="-updated_at")
-    walk = walked_page(asked, {("noop", "completed"): TASKS}, own, TASKS, own)
+    walk = CurrentList(conn, asked, {("noop", "completed"): TASKS}).walk(own)
     assert walk is not None
     found = bounded(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())
     assert (found is not None) == in_time
@@ -86,7 +87,7 @@ def test_a_walk_that_searches_words_in_rows_ends_as_well(conn: sqlite3.Connectio
     conn.execute(_INSERT.format("0"), {"tasks": TASKS, "labels": 1})
     conn.execute(f"""UPDATE tasks SET spec = '{{"type":"' || iif({rule}, 'clip', 'noop') || '"}}'""")
     asked = TaskFilters(search="clip", sort="-updated_at")
-    walk = walked_page(asked, {("noop", "completed"): TASKS}, TASKS // 2, TASKS, TASKS, "clip", words_lead=True)
+    walk = CurrentList(conn, asked, {("noop", "completed"): TASKS}).walk(TASKS // 2)
     assert walk is not None
     assert "has_words" in walk.query[0]
     found = bounded(conn, walk.instructions, lambda: conn.execute(*walk.query).fetchall())

@@ -84,7 +84,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(past_walk, name, to_sort)
     monkeypatch.setattr(past_walk, "_MOST_AFTER_ALL", after_all)
     if after_all:
-        for module in ("past_walk", "filters"):
+        for module in ("past_walk", "current_list"):
             monkeypatch.setattr(f"tasktrail.projections.queries.{module}._INSTRUCTIONS", 0)
         monkeypatch.setattr("tasktrail.projections.queries.bounded._EVERY", 1)
 

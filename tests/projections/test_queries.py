@@ -20,12 +20,10 @@ from tasktrail.events.priority import queue_key
 from tasktrail.events.reports import AttemptEnded
 from tasktrail.events.task import view
 from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
-from tasktrail.projections.queries import filters as selection_module
-from tasktrail.projections.queries import reader
+from tasktrail.projections.queries import current_list
+from tasktrail.projections.queries.current_list import CurrentList, Lead
 from tasktrail.projections.queries.filters import SORTS, STATUSES, ids_of, values_of
-from tasktrail.projections.queries.kept import KeptNumbers
 from tasktrail.projections.queries.stats import read_counts
-from tasktrail.projections.views.words import match_expression
 
 WORDS = [
     "clip",
@@ -131,8 +129,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Use each way to an order, however many tasks there are."""
     to_sort, to_test = request.param
     for name in ("_TO_SORT", "_TO_SORT_OVER", "_TO_BEGIN"):
-        monkeypatch.setattr(selection_module, name, to_sort)
-    monkeypatch.setattr(selection_module, "_TO_TEST", to_test)
+        monkeypatch.setattr(current_list, name, to_sort)
+    monkeypatch.setattr(current_list, "_TO_TEST", to_test)
 
 
 @pytest.mark.usefixtures("way")
@@ -263,6 +261,11 @@ def plan_of(queries: TaskQueries, statement: str, values: list[object]) -> str:
         return str([row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {statement}", values)])
 
 
+def of(queries: TaskQueries, filters: TaskFilters) -> CurrentList:
+    with queries.moment() as conn:
+        return CurrentList(conn, filters, read_counts(conn))
+
+
 def test_the_field_with_the_fewest_tasks_leads() -> None:
     journal = Journal(MemoryEventLog())
     for number in range(100):
@@ -282,11 +285,8 @@ def test_the_field_with_the_fewest_tasks_leads() -> None:
             ({}, ()),
         ):
             filters = TaskFilters.parse(fields)
-            counts = read_counts(views.connection)
-            kept = KeptNumbers(views.connection, filters, counts)
-            expected = reader._Leading(*leading)
-            words = match_expression(filters.search)
-            assert reader._leading(views.connection, filters, counts, kept, words) == expected, fields
+            found = CurrentList(views.connection, filters, read_counts(views.connection))
+            assert found.lead == Lead(*leading), fields
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,8 @@ def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) ->
     """A row is long: for a common label, no row of another user or status is read."""
     asked = {"label": "a", **{field: "failed" if field == "status" else "1" for field in other.split()}}
     filters = TaskFilters.parse(asked)
-    for lead in selection_module.leads(filters):
-        plan = plan_of(queries, *selection_module.count(filters, lead))
+    for lead in (("label",), ("status", "type") if " " in other else (other,)):
+        plan = plan_of(queries, *of(queries, filters).count(Lead(lead)))
         assert plan.count("COVERING INDEX") == 2, plan
         assert " USING INDEX" not in plan, plan
 
@@ -305,7 +305,8 @@ def test_tasks_are_counted_by_indexes_alone(queries: TaskQueries, other: str) ->
 def test_of_many_values_the_row_is_read(queries: TaskQueries) -> None:
     """Otherwise each value would be looked up by itself, for each task of the leading index."""
     filters = TaskFilters(label="a", user_id=tuple(range(100)))
-    assert " own " in selection_module.count(filters, ("user_id",))[0]
-    statement, values = selection_module.count(filters, ("label",))
+    found = of(queries, filters)
+    assert " own " in found.count(Lead(("user_id",)))[0]
+    statement, values = found.count(Lead(("label",)))
     assert " own " not in statement
     assert "tasks_by_label" in plan_of(queries, statement, values)

@@ -45,7 +45,8 @@ from tasktrail.projections.errors import BeyondTheLog
 from tasktrail.projections.proof.notes import PrivateKey, PublicKey
 from tasktrail.projections.proof.seals import make_seal
 from tasktrail.projections.queries.as_of import fold_to
-from tasktrail.projections.queries.filters import every
+from tasktrail.projections.queries.current_list import CurrentList
+from tasktrail.projections.queries.stats import read_counts
 from tasktrail.projections.views.checksums import teach
 from tasktrail.words import size
 
@@ -601,8 +602,9 @@ def test_without_a_seal_or_a_file_nothing_is_signed(history: tuple[Path, Journal
 @pytest.mark.parametrize("text", [*FILTERS, "status=pending,running", "document_id=1,2,3", "batch=a"])
 def test_no_filter_makes_sqlite_sort_all_tasks_before_the_first(reader: Reader, text: str) -> None:
     with reader.source.views_apart() as views:
-        statement, values = every(filters_of(text), "tasks.id")
-        plan = views._conn.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+        conn = views._conn
+        statement, values = CurrentList(conn, filters_of(text), read_counts(conn)).rows("tasks.id")
+        plan = conn.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
     assert "TEMP B-TREE" not in str(plan)
 
 
