@@ -218,6 +218,24 @@ class PastWalk:
     def page(self, limit: int, offset: int, total: int) -> list[int]:
         """The ids of one page of `total` tasks that pass."""
         last = min(limit + offset, total)
+        steps, tested = self._walked(last, total)
+        walk, work = steps + _TO_TEST * tested, self._cost_of_sorting()
+        self._only = True
+
+        def found(*, sort: bool) -> list[int]:
+            return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
+
+        if self._mostly_in_errors or self._is_better_sorted(walk, work, total):
+            return found(sort=True)
+        if work > _MOST_AFTER_ALL and not self._words:
+            return found(sort=False)
+        patience = min(max(_PATIENCE * walk, _OF_A_SORT * work), _OF_A_SORT_AT_MOST * work)
+        instructions = _INSTRUCTIONS * (steps + tested) / walk
+        ids = bounded(self._conn, patience * instructions, lambda: found(sort=False))
+        return found(sort=True) if ids is None else ids
+
+    def _walked(self, last: int, total: int) -> tuple[float, float]:
+        """What a walk to the last task of a page costs, without words; and in how many tasks words are searched."""
         passed: float = self._in_statuses(self._statuses or STATUSES)
         covered = {"type", "user_id"}
         if column_of(self._filters) in {"priority", "queue_key"}:
@@ -229,34 +247,19 @@ class PastWalk:
                 covered.add(field)
             passed *= self._position / max(1, self._top)  # only one of a task's changes is the last
         looks = sum(len(values) for field, values in self._wanted.items() if field not in covered)
-        walk = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK * looks or 1)
-        work: float = _TO_SORT * _work(self._lead)
-        by_words = "search" in self._lead.covers
-        instructions: float = _INSTRUCTIONS
-        if self._words:
-            tested = last * min(passed, _work(self._lead_to_test)) / max(1, total)
-            instructions *= (walk + tested) / (walk + tested * _TO_TEST)
-            walk += tested * _TO_TEST
-            if not by_words:
-                work += _TO_TEST * self._lead.size
+        steps = _TO_BEGIN + last * passed / max(1, total) * (_TO_LOOK * looks or 1)
+        tested = last * min(passed, _work(self._lead_to_test)) / max(1, total) if self._words else 0.0
+        return steps, tested
+
+    def _cost_of_sorting(self) -> float:
+        tested = self._lead.size if self._words and "search" not in self._lead.covers else 0
+        return _TO_SORT * _work(self._lead) + _TO_TEST * tested
+
+    def _is_better_sorted(self, walk: float, work: float, total: int) -> bool:
+        """Whether to read and sort all leading tasks, by the costs of both ways."""
         if column_of(self._filters) == "id":  # nothing is sorted
-            sort = not by_words or _TO_NAME * self._lead.size <= walk
-        else:
-            sort = work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
-        sort = sort or self._mostly_in_errors
-        self._only = True
-
-        def found() -> list[int]:
-            return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
-
-        if sort or (work > _MOST_AFTER_ALL and not self._words):
-            return found()
-        patience = min(max(_PATIENCE * walk, _OF_A_SORT * work), _OF_A_SORT_AT_MOST * work)
-        ids = bounded(self._conn, patience * instructions, found)
-        if ids is None:
-            sort = True
-            ids = found()
-        return ids
+            return "search" not in self._lead.covers or _TO_NAME * self._lead.size <= walk
+        return work <= min(walk, _MOST) or (total <= FEW and walk > _MOST)
 
     def ids(self) -> Iterator[int]:
         """The ids of all tasks that pass, in the order of the list."""
