@@ -107,6 +107,12 @@ class Task(msgspec.Struct, frozen=True):
     children: Children | None = None
     """Filled in only when a single task is asked for and it has children."""
 
+    def __repr__(self) -> str:
+        """Name the fields that say something: most of a task's are empty, and `print` would fill a screen."""
+        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        told = (f"{name}={value!r}" for name, value in fields if value or name in {"id", "status"})
+        return f"{type(self).__name__}({', '.join(told)})"
+
 
 def reserved_space(task: Task) -> Estimated:
     """The space reserved for its current or next attempt: as its probe estimated, else as it was created."""

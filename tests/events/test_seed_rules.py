@@ -78,6 +78,14 @@ def test_a_task_shows_what_its_state_says_and_else_its_spec() -> None:
     assert (task.effective_priority, task.children) == (terms(state, state.updated_at).total, None)
 
 
+def test_a_printed_task_leaves_out_what_is_empty() -> None:
+    printed = repr(view(waiting(label="night"), NOW))
+    assert printed.startswith("Task(id=1, created_at=")
+    assert "status='pending'" in printed
+    assert "label='night'" in printed
+    assert not {"error", "batch", "deadline", "result"} & {field.partition("=")[0] for field in printed.split(", ")}
+
+
 def test_there_are_the_six_states_of_the_seed() -> None:
     assert set(get_args(Status)) == {"pending", "running", "completed", "failed", "cancelled", "retrying"}
 
