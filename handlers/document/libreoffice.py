@@ -43,6 +43,9 @@ _START_AGAIN = 81
 _STARTS = 3
 _MOST_PRINTED = 32 << 20
 """Bytes of printed text that are kept: a document may name any number of fonts."""
+_TO_PDF = ("--convert-to", "pdf")
+_HTML_TO_PDF = ("--infilter=HTML (StarWriter)", "--convert-to", "pdf:writer_pdf_Export")
+"""By itself LibreOffice would take it for one endless page."""
 _LOADED = b"convert "
 """What LibreOffice prints when it has read the document, and looks only for fonts that its pages have."""
 _LOOKED_FOR, _FOUND = b"Match Pattern has ", b"Pattern has "
@@ -103,7 +106,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
 
     Args:
         source: the document.
-        kind: its kind, by its content.
+        kind: its kind, by its content: one of `OFFICE`, or `html`, of which our own names no other file.
         folder: made for this, and used for nothing else. LibreOffice sees only a copy of the document there, so that
             relative links lead nowhere.
         check_stop: raises an exception to stop the work; then no process of it is left.
@@ -140,7 +143,8 @@ def _command(program: Path, folder: Path, document: Path) -> list[str]:
     switches = ("--headless", "--norestore", "--nolockcheck", "--nodefault", "--nologo", "--nofirststartwizard")
     profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
     meeting = "-env:OSL_SOCKET_PATH=."  # a socket's path must be short; its folder's may be long
-    task = ("--convert-to", "pdf", "--outdir", str(folder / "out"), str(document))
+    filters = _HTML_TO_PDF if document.suffix == ".html" else _TO_PDF
+    task = (*filters, "--outdir", str(folder / "out"), str(document))
     return [*without_network(), *_kept_from_tmp(program), profile, meeting, *switches, *task]
 
 

@@ -39,14 +39,20 @@ _LONGEST = 500_000
 _BETWEEN = "  "
 _TAB = 4
 
-_PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
-"""It shows HTML as plain text."""
-_FRONT_MATTER = re.compile(
+FRONT_MATTER = re.compile(
     r"(---|\+\+\+)[ \t]*\n(?=(?:#[^\n]*\n)*[^\n]*[:=])(.*?\n)(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL
 )
 """Facts about a text before it, in YAML or TOML. As Markdown they would be one large heading."""
 _Definitions: TypeAlias = dict[str, Any]
 """markdown-it's `env`: the targets of references, which may be defined anywhere in the text."""
+
+
+def new_parser() -> MarkdownIt:
+    """A parser of CommonMark with tables. It shows HTML as plain text."""
+    return MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+_PARSER = new_parser()
 
 
 class Block(NamedTuple):
@@ -86,7 +92,7 @@ def markdown_blocks(text: str) -> Iterator[Block]:
     """Yield the text as blocks that show headings, lists, quotes, code, rules and tables by size, style and indent."""
     definitions: _Definitions = {}
     parts = _Parts()
-    if matter := _FRONT_MATTER.match(text):
+    if matter := FRONT_MATTER.match(text):
         parts.add_code(matter[2])
         text = text[matter.end() :]
     _PARSER.block.parse(text, _PARSER, definitions, parts)

@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pypdfium2
@@ -87,6 +88,24 @@ class PdfPages:
         if files := self._pdf.count_attachments():
             notes.append(f"{counted(files, 'file')} inside the PDF {plural(files, 'is', 'are')} not drawn")
         return notes
+
+    def lost(self) -> list[str]:
+        """Notes on what a PDF of some of the pages does not have."""
+        notes = []
+        if any(True for _ in self._pdf.get_toc(max_depth=1)):
+            notes.append("the table of contents (bookmarks) is left out: it names pages of the whole document")
+        if files := self._pdf.count_attachments():
+            notes.append(f"{counted(files, 'file')} inside the PDF {plural(files, 'is', 'are')} left out")
+        return notes
+
+    def save(self, numbers: list[int], path: Path) -> None:
+        """Write a PDF of these pages. Raises Unusable."""
+        with closing(pypdfium2.PdfDocument.new()) as chosen:
+            try:
+                chosen.import_pages(self._pdf, [number - 1 for number in numbers])
+            except pypdfium2.PdfiumError as error:
+                raise Unusable(f"pages of {self._name} cannot be taken: {error_text(error)}") from error
+            chosen.save(path)
 
     def close(self) -> None:
         """Release the file."""

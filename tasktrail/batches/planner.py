@@ -247,9 +247,10 @@ class BatchPlanner:
         for task_type in readers:
             if why_not(task_type, path, wanted.options) is None:
                 return task_type, path
-        usual = path.with_name(path.stem + readers[0].output_suffix)
-        if is_folder(wanted.to) and why_not(readers[0], usual, wanted.options) is None:
-            return readers[0], usual  # such as a film in a container that can be read but not written
+        for task_type in readers if is_folder(wanted.to) else ():
+            usual = path.with_name(path.stem + task_type.output_suffix)
+            if why_not(task_type, usual, wanted.options) is None:
+                return task_type, usual  # such as a film in a container that can be read but not written
         for task_type in readers if wanted.options else ():
             refusal = why_not(task_type, path, wanted.options)
             if refusal is not None and why_not(task_type, path, {}) is None:

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import av
 import msgspec
 import numpy as np
+import pypdfium2
 import pytest
 from PIL import Image, ImageDraw, ImageSequence
 from sounds import hear, tone, write
 
 from tasktrail.handlers import Finished
 from tasktrail.handlers.audio.convert import audio_convert
+from tasktrail.handlers.document.convert import document_convert
 from tasktrail.handlers.document.preview import document_preview
 from tasktrail.handlers.image.convert import image_convert
 from tasktrail.handlers.image.thumbnail import image_thumbnail
@@ -34,6 +36,7 @@ OWN = {
     "video_thumbnail": {"notes"},
     "video_preview": {"kind", "notes"},
     "video_convert": {"audio_codec", "audio_copied", "audio_tracks", "subtitles", "attachments", "segments", "notes"},
+    "document_convert": {"pages", "notes"},
     "document_preview": {"pages", "files", "renderer"},
     "model_preview": {"notes"},
 }
@@ -70,6 +73,8 @@ CASES = (
     Case(video_convert, "film.mp4", "out.mp4", {"width": 80, "preset": "ultrafast"}),
     Case(video_convert, "film.mp4", "out.mkv", {"video_codec": "h265", "preset": "ultrafast"}),
     Case(video_convert, "film.mp4", "out.webm", {"preset": "ultrafast"}),
+    Case(document_convert, "pages.pdf", "out.pdf", {"pages": "2"}),
+    Case(document_convert, "pages.pdf", "whole.pdf"),
     Case(document_preview, "pages.md", "out.png", {"width": 100}),
     Case(document_preview, "pages.md", "out.tiff", {"width": 100, "pages": "all"}),
     Case(document_preview, "pages.md", "out.zip", {"width": 100, "pages": "all", "page_format": "jpeg"}),
@@ -96,6 +101,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     frames = [_picture(number) for number in range(6)]
     frames[0].save(folder / "still.png")
+    frames[0].save(folder / "pages.pdf", save_all=True, append_images=frames[1:3])
     # Two frames are equal: encoders merge them, and the result has to know.
     film = [frames[0], frames[1], frames[1], *frames[2:]]
     film[0].save(folder / "moving.gif", save_all=True, append_images=film[1:], duration=130)
@@ -129,6 +135,10 @@ def _look(path: Path) -> Seen:
     if form in SOUNDS:
         heard = hear(path)
         return Seen(form, heard.codec, (0, 0), 0, heard.wave.shape[1] / heard.rate)
+    if form == "pdf":
+        with pypdfium2.PdfDocument(path) as pdf:
+            assert len(pdf) in (1, 3)
+        return Seen(form, form, (0, 0), 0, 0.0)
     if form == "zip":
         with zipfile.ZipFile(path) as archive:
             pages = [Image.open(BytesIO(archive.read(name))) for name in archive.namelist()]

@@ -62,6 +62,7 @@ _FITTED: Ways = {
             (".mp4", {"preset": "medium", "scale": 0.5}),
         ),
     ),
+    "document_convert": ((*sample_files.DOCUMENTS, *sample_files.OFFICE), ((".pdf", {}), (".pdf", {"pages": "1"}))),
     "document_preview": (
         (*sample_files.DOCUMENTS, *sample_files.OFFICE),
         ((".png", {}), (".jpg", {"pages": "1", "width": 1200}), (".webp", {"width": 400})),
@@ -117,6 +118,10 @@ _HELD_OUT: Ways = {
             (".mov", {"preset": "fast", "crf": 20, "scale": 0.75, "segment_seconds": 3}),
             (".mkv", {"video_bitrate": 800_000, "height": 480, "audio_codec": "none"}),
         ),
+    ),
+    "document_convert": (
+        (*held_out_files.DOCUMENTS, *held_out_files.OFFICE),
+        ((".pdf", {}), (".pdf", {"pages": "1"})),
     ),
     "document_preview": (
         (*held_out_files.DOCUMENTS, *held_out_files.OFFICE),

@@ -40,6 +40,7 @@ TARGETS: dict[str, tuple[tuple[Sample, ...], str]] = {
     "video_thumbnail": ((BIKES, CITY), ".jpg"),
     "video_preview": ((BIKES, CITY), ".jpg"),
     "video_convert": ((BIKES, CITY), ".mp4"),
+    "document_convert": ((GEOBASE, FIGURES, LOGO), ".pdf"),
     "document_preview": ((GEOBASE, FIGURES, LOGO, MANUAL), ".png"),
     "model_preview": ((AIRPLANE, MONKEY, RABBIT), ".png"),
 }
@@ -47,6 +48,7 @@ SMALL: dict[str, dict[str, object]] = {
     "audio_convert": {"codec": "aac", "loudness": -16},
     "video_convert": {"width": 64, "height": 64, "preset": "ultrafast"},
     "video_preview": {"columns": 2, "rows": 2, "width": 64},
+    "document_convert": {"pages": "1"},
     "document_preview": {"width": 100, "office": "thumbnail"},
     "model_preview": {"width": 64, "height": 64},
 }

@@ -45,7 +45,7 @@ def _figure(shown: Shown) -> str:
         media = f'<video src="{name}" controls muted loop></video>'
     elif shown.output.suffix in SOUNDS:
         media = f'<audio src="{name}" controls></audio>'
-    elif shown.output.suffix in (".tif", ".zip"):
+    elif shown.output.suffix in (".tif", ".zip", ".pdf"):
         media = f'<a href="{name}">{name}</a>'
     else:
         media = f'<a href="{name}"><img src="{name}" alt=""></a>'

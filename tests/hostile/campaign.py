@@ -21,6 +21,7 @@ OUTPUTS = {
     "video_convert": ".mp4",
     "video_thumbnail": ".jpg",
     "video_preview": ".webp",
+    "document_convert": ".pdf",
     "document_preview": ".png",
     "model_preview": ".png",
 }
@@ -28,7 +29,7 @@ TAKERS = {
     "picture": ("image_thumbnail", "image_convert"),
     "film": ("video_convert", "video_thumbnail", "video_preview", "audio_convert"),
     "sound": ("audio_convert",),
-    "paper": ("document_preview",),
+    "paper": ("document_convert", "document_preview"),
     "shape": ("model_preview",),
     "any": tuple(OUTPUTS),
 }

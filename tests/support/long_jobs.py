@@ -53,6 +53,14 @@ def make_more_jobs(samples: Path, folder: Path) -> list[LongJob]:
             lacks="" if find_libreoffice() else "LibreOffice",
         ),
         LongJob(
+            name="document_convert",
+            type="document_convert",
+            input_file=files[MANUAL],
+            suffix=".pdf",
+            options={"pages": "1-50"},
+            lacks="" if find_libreoffice() else "LibreOffice",
+        ),
+        LongJob(
             name="document_preview (tiff)",
             type="document_preview",
             input_file=files[GEOBASE],

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from ...contract import Estimate, Job
 from ..kinds import OFFICE, office_suffix
 from ..libreoffice import find_libreoffice
+from ..page_list import most_pages
 from ..pages import A4, pixels
-from .options import DocumentPreviewOptions, layout_of, most_pages
+from .options import DocumentPreviewOptions, layout_of
 from .sizes import MAX_PAGE_PIXELS, choose_scale, default_box, sheet_grid
 
 _BYTES_A_PAGE = 4_000

@@ -1,18 +1,16 @@
 """The options of `document_preview`, and its list of pages. No image library here: the service imports this."""
 
-import re
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from ....events.counted import counted
 from ....events.errors import InvalidPath
-from ...contract import Job, Unusable
+from ...contract import Job
 from ...media.formats import WRITE_FORMATS
 from ..kinds import office_suffix
 from ..libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
+from ..page_list import PageList, parse_pages
 from .naming import PageNames
 
 PAGE_CAP = 10_000
@@ -23,20 +21,11 @@ _Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=20_000)]
 Layout: TypeAlias = Literal["picture", "tiff", "zip", "folder"]
 USUAL_PAGE_NAME = "page-{page}"
 
-_RANGE = re.compile(r"\s*(\d{1,7})\s*(-)?\s*(\d{1,7})?\s*")
-_PART = "[1-9][0-9]{0,6}( *- *([1-9][0-9]{0,6})?)?"
-_PATTERN = f"^ *([aA][lL][lL]|{_PART}( *, *{_PART})*) *$"
-"""The same for the schema, which cannot check that a range goes forward."""
-
 
 class DocumentPreviewOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of `document_preview`. The output's suffix says whether a picture, a tiff or a zip is written."""
 
-    pages: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, extra_json_schema={"maximum": 9_999_999})]
-        | Annotated[str, msgspec.Meta(max_length=1000, extra_json_schema={"pattern": _PATTERN})],
-        msgspec.Meta(description='A number, or like "1-3,7", "5-" or "all".'),
-    ] = "1"
+    pages: PageList = "1"
     dpi: Annotated[
         Annotated[float, msgspec.Meta(ge=1, le=2400)] | None, msgspec.Meta(description="Instead of width and height.")
     ] = None
@@ -135,56 +124,3 @@ def check(job: Job[DocumentPreviewOptions]) -> None:
             field="input_file",
             remedy=f"{INSTALL_LIBREOFFICE}; or set the option office to thumbnail.",
         )
-
-
-def parse_pages(text: str) -> list[tuple[int, int | None]]:
-    """The ranges (first, last) of a list like "1-3,7", "5-" or "all", from 1; last is None for "to the end".
-
-    Raises:
-        ValueError: it is not such a list.
-    """
-    if text.strip().lower() == "all":
-        return [(1, None)]
-    return [_parse_range(part) for part in text.split(",")]
-
-
-def _parse_range(part: str) -> tuple[int, int | None]:
-    match = _RANGE.fullmatch(part)
-    if match is None or (match[3] and not match[2]):
-        raise ValueError(f'pages are given like "1-3,7", "5-" or "all", not {part.strip()!r}')
-    first = int(match[1])
-    last = (int(match[3]) if match[3] else None) if match[2] else first
-    if first < 1 or (last is not None and last < first):
-        raise ValueError(f"{part.strip()!r} is no range of pages: they count from 1 and go forward")
-    return first, last
-
-
-def choose_pages(text: str, count: int, limit: int) -> list[int]:
-    """The page numbers in the given order, each once. A range may end after the last page, but not begin there.
-
-    Raises:
-        Unusable: a page does not exist, or there are more than `limit`.
-    """
-    chosen: dict[int, None] = {}
-    for number in _numbers(text, count):
-        chosen[number] = None
-        if len(chosen) > limit:
-            raise Unusable(
-                f"more than {limit} of {counted(count, 'page')} are asked for: choose fewer, or raise max_pages"
-            )
-    return list(chosen)
-
-
-def _numbers(text: str, count: int) -> Iterator[int]:
-    for first, last in parse_pages(text):
-        if first > count:
-            raise Unusable(f"there is no page {first}: the document has {count}")
-        yield from range(first, min(count, last or count) + 1)
-
-
-def most_pages(text: str, limit: int) -> int:
-    """The highest possible number of pages in the list, while the document's own number is unknown."""
-    total = 0
-    for first, last in parse_pages(text):
-        total += limit if last is None else last - first + 1
-    return min(total, limit)

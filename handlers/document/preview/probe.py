@@ -9,13 +9,14 @@ from ...contract import Estimate, Job
 from ..archive import inspect_archive, page_hint
 from ..kinds import PACKED, document_kind
 from ..libreoffice import require_libreoffice
+from ..page_list import choose_pages, most_pages
 from ..pages import A4, Pages
 from ..pdf import PdfPages
 from ..text import TextPages
 from ..thumbnail import ThumbnailPage
 from .compose import write_output, write_piece
 from .estimate import Workload, estimate_for, renderer_of, workload
-from .options import DocumentPreviewOptions, choose_pages, layout_of, most_pages
+from .options import DocumentPreviewOptions, layout_of
 from .sizes import choose_scale, default_box
 
 _SAMPLES = 160, 400

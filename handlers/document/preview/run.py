@@ -3,7 +3,6 @@
 Each drawn page is a piece: the next attempt takes the intact ones and draws the others.
 """
 
-import shutil
 from contextlib import closing
 
 import markdown_it
@@ -14,11 +13,11 @@ import pypdfium2
 from ....events.counted import counted
 from ...contract import Finished, TaskContext, Unusable
 from ...media.result import output_fields
-from ...pieces import Pieces, fingerprint, seal
-from ..archive import broken_parts
+from ...pieces import Pieces, fingerprint
 from ..fonts import font_names
-from ..kinds import PACKED, document_kind
-from ..libreoffice import convert_to_pdf
+from ..kinds import document_kind
+from ..office import OfficePdf
+from ..page_list import choose_pages
 from ..pages import Pages, pixels
 from ..pdf import PdfPages
 from ..text import TextPages
@@ -37,13 +36,9 @@ from .compose import (
 )
 from .estimate import renderer_of
 from .naming import PageNames
-from .options import DocumentPreviewOptions, choose_pages, format_name, layout_of
+from .options import DocumentPreviewOptions, format_name, layout_of
 from .sizes import Scale, choose_scale, default_box, most_side
 
-_PDF_PIECE = 0
-"""The number of the piece that holds the PDF of an office document. Pages have their own number, from 1."""
-_MOST_FONTS = 10
-"""Fonts that a note names."""
 _PDF_MADE = 30.0
 """Percent of the work when LibreOffice has made its PDF."""
 _ALL_DRAWN = 90.0
@@ -77,8 +72,6 @@ class _Preview:
         self._reduced = 0
         self._notes: list[str] = []
         self._broken: list[str] = []
-        self._fonts = context.work_dir / "fonts.json"
-        """The fonts that the PDF of an office document lacks."""
         self._pieces = Pieces(context, self._fingerprint(), stem="page", suffix=".piece")
 
     def _fingerprint(self) -> str:
@@ -134,37 +127,10 @@ class _Preview:
                 return TextPages(path, markdown=self._kind == "markdown")
             case "thumbnail":
                 return ThumbnailPage(path)
-        if _PDF_PIECE not in self._pieces:
-            self._make_pdf()
-        self._broken = [*self._font_notes(), *(broken_parts(path) if self._kind in PACKED else [])]
-        return PdfPages(self._pieces.path(_PDF_PIECE), path.name)
-
-    def _make_pdf(self) -> None:
-        context, pieces = self._context, self._pieces
-        context.progress(0, f"LibreOffice reads {context.input_file.name}")
-        folder = context.work_dir / "office"
-        try:
-            pdf = convert_to_pdf(context.input_file, self._kind, folder, context.check_stop)
-            part = self._fonts.with_suffix(".part")
-            part.write_bytes(msgspec.json.encode(pdf.lacking))
-            seal(part, self._fonts)
-            pdf.path.replace(pieces.part(_PDF_PIECE))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        pieces.keep(_PDF_PIECE, _PDF_MADE, "LibreOffice is done")
-        pieces.save(_PDF_MADE, "LibreOffice is done")
-
-    def _font_notes(self) -> list[str]:
-        """A note on the fonts that the document lacked when its PDF was made, maybe by an earlier attempt."""
-        try:
-            fonts = msgspec.json.decode(self._fonts.read_bytes(), type=list[str])
-        except (FileNotFoundError, msgspec.DecodeError):  # the PDF is that of an earlier version
-            return []
-        if not fonts:
-            return []
-        names = [name if name.isprintable() else ascii(name) for name in fonts[:_MOST_FONTS]]
-        more = [counted(len(fonts) - _MOST_FONTS, "more font")] if len(fonts) > _MOST_FONTS else []
-        return [f"fonts that are not on this machine, and for which others stand in: {', '.join(names + more)}"]
+        office = OfficePdf(self._context, self._pieces, self._kind, done=_PDF_MADE)
+        pdf = office.path()
+        self._broken = office.notes()
+        return PdfPages(pdf, path.name)
 
     def _only_page(self, pages: Pages, number: int, scale: Scale) -> Finished:
         """Draw the only page. It is not kept as a piece: drawing it again is as fast as checking the piece."""

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -32,29 +31,6 @@ SOFFICE = libreoffice.find_libreoffice()
 needs_libreoffice = pytest.mark.skipif(
     SOFFICE is None, reason=f"LibreOffice is not there. {libreoffice.INSTALL_LIBREOFFICE}"
 )
-
-
-@pytest.fixture
-def absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without LibreOffice."""
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(libreoffice, "_PLACES", ())
-
-
-@pytest.fixture
-def pretender(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
-    """Put a shell script in the place of LibreOffice."""
-
-    def install(script: str) -> Path:
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        program = folder / "soffice"
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-        return program
-
-    return install
 
 
 def ink(path: Path) -> float:
@@ -249,39 +225,6 @@ def test_libreoffice_gets_a_copy_alone_in_a_folder_and_nothing_of_our_environmen
 
 
 # --- with LibreOffice ------------------------------------------------------------------------------------------------
-
-
-def packed(path: Path, parts: dict[str, str]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in parts.items():
-            archive.writestr(name, text)
-    return path
-
-
-def ooxml(main: str, kind: str) -> dict[str, str]:
-    types = "http://schemas.openxmlformats.org/package/2006/content-types"
-    office_rels = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    return {
-        "[Content_Types].xml": f'<Types xmlns="{types}"><Default Extension="rels" ContentType="application/vnd.openxml'
-        'formats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/>'
-        f'<Override PartName="/{main}" ContentType="{kind}"/></Types>',
-        "_rels/.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-        f'<Relationship Id="r1" Type="{office_rels}/officeDocument" Target="{main}"/></Relationships>',
-    }
-
-
-@pytest.fixture
-def documents(tmp_path: Path, odt: Odt) -> dict[str, Path]:
-    word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-    kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
-    docx = {
-        **ooxml("word/document.xml", kind),
-        "word/document.xml": f'<w:document xmlns:w="{word}"><w:body><w:p><w:r><w:t>Hello Word</w:t></w:r></w:p>'
-        "</w:body></w:document>",
-    }
-    rtf = tmp_path / "in.rtf"
-    rtf.write_text(r"{\rtf1\ansi Hello rich text\page second page}")
-    return {"odt": odt("Hello text"), "docx": packed(tmp_path / "in.docx", docx), "rtf": rtf}
 
 
 @needs_libreoffice

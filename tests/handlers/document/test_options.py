@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from tasktrail.handlers import Unusable
-from tasktrail.handlers.document.preview.options import DocumentPreviewOptions, choose_pages, most_pages
+from tasktrail.handlers.document.page_list import choose_pages, most_pages
+from tasktrail.handlers.document.preview.options import DocumentPreviewOptions
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tasktrail.events.errors import (
     UnknownBatch,
     UnknownType,
 )
+from tasktrail.handlers.document.libreoffice import find_libreoffice
 from tasktrail.projections import TaskFilters
 
 
@@ -230,8 +231,20 @@ def test_a_folder_alone_keeps_the_suffix_that_can_be_written(service: TaskServic
         "b.avi": "video_convert: b.mp4",
         "c.png": "image_convert: c.png",
         "d.bmp": "image_convert: d.bmp",
-        "e.pdf": "document_preview: e.png",
+        "e.pdf": "document_convert: e.pdf",
     }
+
+
+def test_a_folder_of_texts_needs_no_libreoffice(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("one page")
+    planned = chosen(service.create_batch([tmp_path / "in"], f"{tmp_path}/out/", dry_run=True))
+    assert planned == {"a.txt": "document_convert: a.pdf" if find_libreoffice() else "document_preview: a.png"}
+    monkeypatch.setattr("tasktrail.handlers.document.convert.options.find_libreoffice", lambda: None)
+    planned = chosen(service.create_batch([tmp_path / "in"], f"{tmp_path}/out/", dry_run=True))
+    assert planned == {"a.txt": "document_preview: a.png"}
 
 
 def test_a_folder_of_pages_that_is_done_is_skipped_until_somebody_changes_it(

@@ -48,7 +48,7 @@ def offer(environment: Any) -> Callable[[str], list[str]]:
         ("run video_c", ["video_convert"]),
         ("submit image_t", ["image_thumbnail"]),
         ("schedule add nightly model", ["model_preview"]),
-        ("types document", ["document_preview"]),
+        ("types document", ["document_convert", "document_preview"]),
         ("pause --type video_pr", ["video_preview"]),
         ("list --status f", ["failed"]),
         ("list --status failed,can", ["failed,cancelled"]),

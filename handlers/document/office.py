@@ -1,0 +1,77 @@
+"""The PDF that LibreOffice makes of a document: made once for all attempts of a task, and kept as a piece."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...events.counted import counted
+from ..contract import TaskContext
+from ..pieces import Pieces, seal
+from .archive import broken_parts
+from .kinds import PACKED
+from .libreoffice import convert_to_pdf
+
+_NUMBER = 0
+"""The number of its piece. Pages have their own number, from 1."""
+_MOST_FONTS = 10
+"""Fonts that a note names."""
+
+
+class OfficePdf:
+    """One document's PDF."""
+
+    def __init__(self, context: TaskContext[Any], pieces: Pieces, kind: str, *, done: float) -> None:
+        """`kind`: of the document, by its content. `done`: percent of the task's work when the PDF is made."""
+        self._context = context
+        self._pieces = pieces
+        self._kind = kind
+        self._done = done
+        self._fonts = context.work_dir / "fonts.json"
+        """The fonts that the document lacked when its PDF was made, maybe by an earlier attempt."""
+
+    def path(self, source: Path | None = None) -> Path:
+        """The PDF, which is made if no attempt has.
+
+        Args:
+            source: what LibreOffice reads, if that is not the task's input.
+
+        Raises:
+            Unusable: LibreOffice is missing, or the document must not be opened.
+            OfficeFailedError: LibreOffice made no PDF of it.
+        """
+        if _NUMBER not in self._pieces:
+            self._make(source or self._context.input_file)
+        return self._pieces.path(_NUMBER)
+
+    def _make(self, source: Path) -> None:
+        context, pieces = self._context, self._pieces
+        context.progress(0, f"LibreOffice reads {context.input_file.name}")
+        folder = context.work_dir / "office"
+        try:
+            pdf = convert_to_pdf(source, self._kind, folder, context.check_stop)
+            part = self._fonts.with_suffix(".part")
+            part.write_bytes(msgspec.json.encode(pdf.lacking))
+            seal(part, self._fonts)
+            pdf.path.replace(pieces.part(_NUMBER))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        pieces.keep(_NUMBER, self._done, "LibreOffice is done")
+        pieces.save(self._done, "LibreOffice is done")
+
+    def notes(self) -> list[str]:
+        """Notes on fonts that the document lacks, and on parts of it that are damaged."""
+        broken = broken_parts(self._context.input_file) if self._kind in PACKED else []
+        return [*self._font_notes(), *broken]
+
+    def _font_notes(self) -> list[str]:
+        try:
+            fonts = msgspec.json.decode(self._fonts.read_bytes(), type=list[str])
+        except (FileNotFoundError, msgspec.DecodeError):  # the PDF is that of an earlier version
+            return []
+        if not fonts:
+            return []
+        names = [name if name.isprintable() else ascii(name) for name in fonts[:_MOST_FONTS]]
+        more = [counted(len(fonts) - _MOST_FONTS, "more font")] if len(fonts) > _MOST_FONTS else []
+        return [f"fonts that are not on this machine, and for which others stand in: {', '.join(names + more)}"]

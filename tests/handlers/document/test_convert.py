@@ -1,0 +1,235 @@
+"""`document_convert`, with LibreOffice where it is installed, and otherwise with a script in its place."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pypdfium2
+import pytest
+from PIL import Image
+
+from tasktrail.events.errors import InvalidPath
+from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers.document import libreoffice
+from tasktrail.handlers.document.convert import document_convert
+from tasktrail.handlers.document.convert.options import DocumentConvertOptions, check
+from tasktrail.handlers.document.convert.probe import probe
+from tasktrail.handlers.document.html import markdown_html, text_html
+from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler
+
+needs_libreoffice = pytest.mark.skipif(
+    libreoffice.find_libreoffice() is None, reason=f"LibreOffice is not there. {libreoffice.INSTALL_LIBREOFFICE}"
+)
+GIVES_OUT = 'for last; do :; done; cp {} "$(dirname "$last")/../out/document.pdf"'
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Callable[..., Any]:
+    """Make a PDF of a document once, with the options given by name."""
+
+    def make(source: Path, output: str = "out.pdf", checkpoint: Any = None, **options: Any) -> RecordingContext[Any]:
+        crash_after = options.pop("crash_after", None)
+        return RecordingContext(
+            msgspec.convert(options, DocumentConvertOptions),
+            work_dir=tmp_path / f"work-{output}",
+            input_file=source,
+            output_file=tmp_path / output,
+            checkpoint=checkpoint,
+            **({} if crash_after is None else {"crash_after": crash_after}),
+        )
+
+    return make
+
+
+def done(context: RecordingContext[Any]) -> dict[str, Any]:
+    outcome = run_handler(document_convert, context)
+    assert isinstance(outcome, Finished), outcome
+    return outcome.result
+
+
+def page_sizes(path: Path) -> list[tuple[float, float]]:
+    with pypdfium2.PdfDocument(path) as pdf:
+        return [pdf.get_page_size(number) for number in range(len(pdf))]
+
+
+def words(path: Path) -> list[str]:
+    """Return the text of each page."""
+    with pypdfium2.PdfDocument(path) as pdf:
+        return [" ".join(page.get_textpage().get_text_bounded().split()) for page in pdf]
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_only_a_pdf_is_written() -> None:
+    with pytest.raises(InvalidPath, match=r"not converted to 'a\.docx'") as caught:
+        check(job_for(DocumentConvertOptions(), "/a.pdf", "/a.docx"))
+    assert "document_preview" in caught.value.advice
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_libreoffice_only_a_pdf_is_taken() -> None:
+    check(job_for(DocumentConvertOptions(), "/a.PDF", "/out.pdf"))
+    for name in ("/a.odt", "/a.md", "/a"):
+        with pytest.raises(InvalidPath, match="needs LibreOffice") as caught:
+            check(job_for(DocumentConvertOptions(), name, "/out.pdf"))
+        assert "apt install" in caught.value.advice
+
+
+@pytest.mark.parametrize("pages", ["0", "3-1", "one"])
+def test_pages_are_checked_when_the_command_arrives(pages: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"pages": pages}, DocumentConvertOptions)
+
+
+def test_a_page_that_a_pdf_does_not_have_is_refused_before_any_work(
+    document: Callable[..., Path], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = run_handler(document_convert, convert(document(2), pages="2-,9"))
+    assert isinstance(outcome, Rejected)
+    assert "there is no page 9: the document has 2" in str(outcome)
+    job = job_for(DocumentConvertOptions(pages="9"), input_file=document(2), output_file=tmp_path / "out.pdf")
+    with pytest.raises(Exception, match="no page 9"):
+        probe(job)
+
+
+@pytest.mark.parametrize("name", ["long.txt", "long.md"])
+def test_a_text_that_is_too_long_for_libreoffice_is_refused(
+    name: str, convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text("word " * 900_000)
+    outcome = run_handler(document_convert, convert(path))
+    assert isinstance(outcome, Rejected)
+    assert f"{name} has more than" in str(outcome)
+
+
+# --- pages of a PDF --------------------------------------------------------------------------------------------------
+
+
+def test_pages_are_taken_in_the_order_asked_for(document: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    source = document(5)
+    context = convert(source, pages="4,2-3")
+    result = done(context)
+    assert (result["pages"], result["source_pages"], result["source_format"]) == (3, 5, "pdf")
+    assert "notes" not in result
+    with pypdfium2.PdfDocument(source) as before, pypdfium2.PdfDocument(context.output_file) as after:
+        shown = [picture(after, number) for number in range(3)]
+        assert shown == [picture(before, number) for number in (3, 1, 2)]
+
+
+def picture(pdf: Any, number: int) -> bytes:
+    return bytes(pdf[number].render(scale=0.2).to_pil().tobytes())
+
+
+def test_a_whole_pdf_is_copied_as_it_is(document: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    """A folder of documents may have PDFs in it; none of it is lost, as it would be if PDFium wrote it anew."""
+    source = document(2)
+    for number, pages in enumerate(("all", "1-", "1-2")):
+        context = convert(source, f"out{number}.pdf", pages=pages)
+        assert "copied as it is" in done(context)["notes"][0]
+        assert context.output_file.read_bytes() == source.read_bytes()
+
+
+def test_what_pages_alone_do_not_have_is_told(document: Callable[..., Path], convert: Callable[..., Any]) -> None:
+    source = document(
+        3,
+        catalog="/Outlines << /Count 1 /First << /Title (One) /Dest [3 0 R /Fit] >> >> /Names << /EmbeddedFiles "
+        "<< /Names [(a) << /Type /Filespec /F (a) /EF << >> >>] >> >>",
+    )
+    notes = done(convert(source, pages="1"))["notes"]
+    assert [note.partition(":")[0] for note in notes] == [
+        "the table of contents (bookmarks) is left out",
+        "1 file inside the PDF is left out",
+    ]
+
+
+# --- with a script in the place of LibreOffice -----------------------------------------------------------------------
+
+
+def test_after_a_crash_the_pdf_is_there(
+    odt: Callable[..., Path],
+    document: Callable[..., Path],
+    convert: Callable[..., Any],
+    pretender: Callable[[str], Path],
+) -> None:
+    program = pretender(GIVES_OUT.format(document(3)))
+    context = convert(odt(), pages="2-", crash_after=1)
+    with pytest.raises(SimulatedCrash):
+        run_handler(document_convert, context)
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert done(context.resumed())["pages"] == 2
+    assert len(page_sizes(context.output_file)) == 2
+
+
+def test_a_text_reaches_libreoffice_as_html_that_names_no_other_file(
+    document: Callable[..., Path], convert: Callable[..., Any], pretender: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pretender(f'for last; do :; done; cp "$last" {tmp_path}/seen.html; {GIVES_OUT.format(document(1))}')
+    source = tmp_path / "-a & b.md"
+    source.write_text("# T\n\n![its text](secret.png) [near](other.html) [far](https://example.org/) <b>raw</b>\n")
+    result = done(convert(source))
+    assert (result["source_format"], result["pages"]) == ("markdown", 1)
+    seen = (tmp_path / "seen.html").read_text()
+    assert "<title>-a &amp; b</title>" in seen
+    assert "secret" not in seen
+    assert "other.html" not in seen
+    assert '<p>its text near <a href="https://example.org/">far</a> &lt;b&gt;raw&lt;/b&gt;</p>' in seen
+
+
+def test_a_failure_of_libreoffice_names_the_input(
+    convert: Callable[..., Any], pretender: Callable[[str], Path], tmp_path: Path
+) -> None:
+    pretender("exit 1")
+    source = tmp_path / "a.md"
+    source.write_text("words")
+    with pytest.raises(libreoffice.OfficeFailedError, match=r"no PDF of a\.md"):
+        run_handler(document_convert, convert(source))
+
+
+def test_html_has_the_text_and_nothing_of_it_acts() -> None:
+    text = "a < b & c\n\tx\f<script>\n"
+    page = text_html(text, "<t>")
+    assert "<title>&lt;t&gt;</title>" in page
+    assert '<pre>a &lt; b &amp; c\n\tx</pre><pre style="page-break-before: always">&lt;script&gt;\n</pre>' in page
+    text = "---\ntitle: <x>\n---\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n[![p](a.png)](b.html) [m](MAILTO:a@b)"
+    page = markdown_html(text, "t")
+    assert "<pre>title: &lt;x&gt;\n</pre>" in page
+    assert '<table border="1"' in page
+    assert "b.html" not in page
+    assert '<p>p <a href="MAILTO:a@b">m</a></p>' in page
+
+
+# --- with LibreOffice ------------------------------------------------------------------------------------------------
+
+
+@needs_libreoffice
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "pages"), [("odt", ["Hello text"]), ("docx", ["Hello Word"]), ("rtf", ["second page"])]
+)
+def test_office_documents_become_pdfs(
+    kind: str, pages: list[str], documents: dict[str, Path], convert: Callable[..., Any]
+) -> None:
+    context = convert(documents[kind], pages="2" if kind == "rtf" else "all")
+    result = done(context)
+    assert result["source_format"] == kind
+    assert words(context.output_file) == pages
+
+
+@needs_libreoffice
+@pytest.mark.slow
+def test_texts_become_pages_of_a4(convert: Callable[..., Any], tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("Größe — first\n\fsecond page\n", encoding="utf-16")
+    context = convert(text, "text.pdf")
+    assert done(context)["source_format"] == "text"
+    assert words(context.output_file) == ["Größe — first", "second page"]
+    notes = tmp_path / "a.md"
+    Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "secret.png")
+    notes.write_text(f"# Title\n\nSome *text* ![of it]({tmp_path}/secret.png)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    context = convert(notes, "notes.pdf")
+    done(context)
+    assert words(context.output_file) == ["Title Some text of it a b 1 2"]
+    assert [(round(width), round(height)) for width, height in page_sizes(context.output_file)] == [(595, 842)]
