@@ -606,28 +606,28 @@ class SchedulerState:
     ) -> None:
         """Take a sample of the machine or of the nodes, and what running attempts use by it."""
         self.sample, self.sampled_at = sample.after(self.sample, self.limits), now
-        running = self.running.values()
         if not self.nodes.many:
-            for one in running:
+            for one in self.running.values():
                 memory = None  # short ones, which share a worker, run one after another
                 if memory_used is not None and not one.short:
                     memory = memory_used.get((one.task_id, one.attempt), 0)
                 temp = None if temp_used is None else temp_used.get(one.task_id, 0)
                 one.used = used_of(one.reserved_for, memory, temp)
-            self.reserved.sampled(one.used for one in running)
+            self.reserved.sampled(one.used for one in self.running.values())
             return
         self.nodes.sampled(nodes, now, self.limits)
-        for one in running:
+        self._count_nodes_anew()
+
+    def _count_nodes_anew(self) -> None:
+        """Compute what is reserved, and how much of it is used by the last sample of each attempt's node."""
+        for one in self.running.values():
             if (node := self.nodes.by_name.get(one.node)) is not None:
                 one.used = node.use_of(one.reserved_for, (one.task_id, one.attempt), one.since, short=one.short)
-        self.reserved.sampled(one.used for one in running)
-        self._count_nodes_anew()
+        self.reserved.sampled(one.used for one in self.running.values())
+        self.nodes.count_anew((one.node, one.reserved_for, one.used) for one in self.running.values())
         for node in self.nodes.by_name.values():
             self.reserved.gone_memory += node.reserved.gone_memory
             self.reserved.gone_temp += node.reserved.gone_temp
-
-    def _count_nodes_anew(self) -> None:
-        self.nodes.count_anew((entry.node, entry.reserved_for, entry.used) for entry in self.running.values())
 
     def hold(self, running: Running) -> None:
         """Give an attempt its slot and its resources."""
@@ -725,6 +725,8 @@ class SchedulerState:
         self._give_worker_back(running)
         running.offer, running.node = offer, node
         self._take_worker(running)
+        if self.nodes.many:
+            self._count_nodes_anew()
 
     def link(self, task: TaskState) -> None:
         """Link an open task to the tasks above it. Memory must hold them, up to the first that is already linked."""
