@@ -206,6 +206,8 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
 
 
 def _memory_next(state: SchedulerState, report: AttemptEnded, running: Running) -> int:
+    if state.memory_next is not None:
+        return state.memory_next
     if not state.nodes.many:
         ceiling = ceiling_of(state.limits, state.sample, state.reserved).memory
         return memory_after_a_kill(report.memory_used, state.sample.memory_total, ceiling)

@@ -396,6 +396,8 @@ class SchedulerState:
         """Queued task that did not fit → how many later tasks have started before it."""
         self.backfill_bound: int | None = None
         """How many may; None for the dispatch's own bound."""
+        self.memory_next: int | None = None
+        """Bytes to reserve if the next attempt that ends was killed for lack of memory; None to find out by samples."""
         self.set_aside = SetAside()
         """Tasks that were next but would not fit if nothing ran; they come back when limits or machine allow it."""
         self.looked_in_vain_at: object = None
