@@ -448,6 +448,7 @@ class System:
             limits,
             grace=grace,
             short=frozenset(task_type.name for task_type in self.registry if task_type.short),
+            probing=frozenset(task_type.name for task_type in self.registry if task_type.probe is not None),
             work_root=str(self.paths.temp),
             retry_rules=config.retry_rules,
             own=self._own,

@@ -201,6 +201,7 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
         probed=probed,
         never_fits=never_fits,
         memory_next=0 if report.exit_code is None else _memory_next(state, report, running),
+        has_probe=state.tasks[report.task_id].spec.type in state.probing,
         temp_peak=running.temp_peak,
     )
 

@@ -339,6 +339,7 @@ class SchedulerState:
         *,
         grace: Mapping[str, float],
         short: Collection[str] = (),
+        probing: Collection[str] = (),
         work_root: str = "",
         retry_rules: tuple[RetryRule, ...] = (),
         own: set[int] | None = None,
@@ -361,6 +362,8 @@ class SchedulerState:
         """Task type with a handler here → seconds between the order to stop and the kill."""
         self.short = short
         """Task types whose attempts take milliseconds: several share a worker."""
+        self.probing = probing
+        """Task types that look into the input before the work begins."""
         self.sample = MachineSample()
         self.sampled_at: datetime | None = None
         self.reserved = Reserved()

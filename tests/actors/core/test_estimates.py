@@ -337,10 +337,18 @@ def test_a_tool_that_was_killed_leads_to_more_memory_as_well(core: Core) -> None
     assert (retried.cause, retried.estimate) == ("rule", Estimated(memory=6000, seconds=0.0))
 
 
-def test_a_type_that_expects_a_time_is_left_to_its_probe(core: Core) -> None:
+def test_a_type_that_expects_a_time_is_left_to_its_probe() -> None:
     """With an estimate in the task's state the input is not probed, and the time would be taken for a probe's."""
+    core = Core(probing=("work",))
     task_id = core.create(memory=64, seconds=9.0)
     assert kill(core, task_id, 3000).estimate is None
+
+
+def test_a_type_that_expects_a_time_and_has_no_probe_gets_more_memory(core: Core) -> None:
+    """A type of one's own came back with the same reservation, until it was poison."""
+    task_id = core.create(memory=64, seconds=9.0)
+    assert kill(core, task_id, 3000).estimate == Estimated(memory=6000, seconds=9.0)
+    assert core.state.tasks[task_id].crash_count == 0
 
 
 def test_a_killed_task_is_not_passed_for_ever_by_others_of_its_type() -> None:
