@@ -63,19 +63,19 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
             limit = _number(f"{folder}/{limit_file}")
             if limit is None or limit >= _NO_LIMIT:
                 continue
-            used = (_number(f"{folder}/{usage_file}") or 0) - _entry(f"{folder}/memory.stat", cache)
+            used = (_number(f"{folder}/{usage_file}") or 0) - (_entry(f"{folder}/memory.stat", cache) or 0)
             rooms.append(MemoryRoom(limit, max(0, limit - max(0, used))))
         if not rooms:
             return None
         return MemoryRoom(min(room.limit for room in rooms), min(room.left for room in rooms))
 
-    def killed(self) -> int:
-        """How many processes of the own group the kernel has killed by now for lack of memory; 0 if it does not count.
+    def killed(self) -> int | None:
+        """How many processes of the own group the kernel has killed for lack of memory; None if it does not count.
 
         It counts those that it kills for a parent's limit, or the machine's, as well.
         """
         if self.memory is None:
-            return 0
+            return None
         counts = {1: "memory.oom_control", 2: "memory.events"}[self.memory.version]
         return _entry(f"{self.memory.folders[0]}/{counts}", "oom_kill")
 
@@ -92,7 +92,7 @@ class ControlGroups(msgspec.Struct, frozen=True, kw_only=True):
         if self.cpu_usage.version == 1:
             nanoseconds = _number(f"{own}/cpuacct.usage")
             return None if nanoseconds is None else nanoseconds / 1e9
-        return _entry(f"{own}/cpu.stat", "usage_usec") / 1e6
+        return (_entry(f"{own}/cpu.stat", "usage_usec") or 0) / 1e6
 
 
 def find_groups(proc: Path = Path("/proc"), process: int | None = None) -> ControlGroups:
@@ -177,13 +177,13 @@ def _number(path: str) -> int | None:
     return _as_number(_text(path))
 
 
-def _entry(path: str, name: str) -> int:
-    """The number of `name` in a file of `name number` lines; 0 when it is not there."""
+def _entry(path: str, name: str) -> int | None:
+    """The number of `name` in a file of `name number` lines; None when it is not there."""
     for line in _text(path).splitlines():
         key, _, value = line.partition(" ")
         if key == name:
-            return _as_number(value) or 0
-    return 0
+            return _as_number(value)
+    return None
 
 
 # --- The machine's resources and how much of them is free, with the container's limits. ---

@@ -43,6 +43,8 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     """Why that estimate can never fit; empty if it can."""
     memory_next: int = 0
     """For an attempt that has ended: bytes to reserve for the next one if this one was killed for lack of memory."""
+    has_probe: bool = False
+    """For an attempt that has ended: whether its type looks into the input before the work begins."""
     temp_peak: int = 0
     """For an attempt that has ended: the most temp space that samples saw it use, in bytes."""
 

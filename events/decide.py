@@ -339,10 +339,10 @@ def _after_a_kill(state: TaskState, failure: Failed, context: DecisionContext) -
 
     The kernel kills like this when memory runs out. With the same reservation, the same would start together again.
     Such a crash is not counted, so it has to be much more each time. A type that expects a time is left to its probe,
-    which finds more than this estimate could say.
+    if it has one, which finds more than this estimate could say.
     """
     expected = failure.estimate or state.estimate
-    if expected is None and state.spec.guessed_time:
+    if expected is None and state.spec.guessed_time and context.has_probe:
         return None
     expected = expected or state.needed
     too_little = failure.exit_code == _KILLED and failure.memory_used > expected.memory

@@ -195,6 +195,8 @@ class AttemptEnded(Frame, frozen=True, tag="ended"):
     """Seconds from the call of the handler to its end."""
     exit_code: int | None = None
     """Of the worker that died, or of the tool that the handler's exception names; negative: the signal."""
+    memory_ran_out: bool | None = None
+    """After SIGKILL: whether the kernel killed anything for lack of memory during the attempt; None: it counts none."""
     retry_on: str = ""
     """The error in the type's own `retry_on` that makes this failure retryable; empty if none does."""
     input_read: ReadInput | None = None

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from . import __version__
 from .actors.archiver import Archiver
+from .actors.attempt_use import AttemptUse
 from .actors.core.limits import UNLIMITED
 from .actors.core.load import Load, load_of
 from .actors.core.messages import Boot, Close, Drain, LimitsConfigured
@@ -27,19 +28,18 @@ from .actors.core.sources import WatchedFolder
 from .actors.core.state import SchedulerState
 from .actors.core.tokens import Token
 from .actors.delivery.attempt import Deadline, Result
-from .actors.delivery.mail import MailSender, MailServer
-from .actors.delivery.targets import TargetSender, check_targets
+from .actors.delivery.targets import check_targets
 from .actors.dependency_results import DependencyResults
 from .actors.eraser import Eraser, Folders
 from .actors.executor import Executor
-from .actors.feed import GATHER_MANY, Endings, Feed, Watermark
+from .actors.feed import Watermark
 from .actors.handover import Handover
 from .actors.inspector import Inspector
 from .actors.janitor import Janitor
 from .actors.logger import get_logger
 from .actors.machine import Machine, disk_size
 from .actors.messages import PING, WAKE, CatchUp, Committed, Damaged, Orders, PutInPlace, StateQuery
-from .actors.notifier import Notifier, Senders
+from .actors.notifier import Notifier
 from .actors.projector import Projector
 from .actors.refusals import Refusals
 from .actors.resource_monitor import ResourceMonitor
@@ -58,6 +58,7 @@ from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
 from .config.log_place import settled_place
 from .config.settings import Config, parse_limits
+from .consumers import Consumers
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
@@ -69,21 +70,20 @@ from .events.log.lock import DataLock
 from .events.log.opening import is_begun, open_log, read_log
 from .events.log.writers import added_forms
 from .events.state import RESUMING
-from .events.system_events import RetentionRule, TasksForgotten, UserErased
-from .events.task_events import is_terminal
+from .events.system_events import RetentionRule, UserErased
 from .following.erasure import erase_here, mark_done, mark_due
 from .handlers.elsewhere import FOLDER
 from .handlers.manifests import Claims
 from .handlers.process.sandbox import sandbox_support
-from .handlers.publish import space_before_publishing
 from .handlers.registry import Registry
-from .handlers.workspace import TempFiles, Unlistable
+from .handlers.workspace import TempFiles
 from .health import LOOK_WITHIN, Health
 from .paths import DataPaths, close_to_others
 from .projections import TaskViews, ViewsDamaged, ViewsFailed
 from .projections.errors import views_behind, views_late
 from .projections.notices import Notice, log_id
 from .projections.views.schema import files_of, is_gone
+from .senders import CurrentSenders
 from .telemetry.numbers import ServiceNumbers
 from .telemetry.otlp import receiver_for
 from .telemetry.tracing import Tracing
@@ -137,32 +137,33 @@ class System:
         connecting: "ConnectingGateway | None" = None,
     ) -> None:
         self.paths = paths
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.registry = registry or Registry.load(config.handlers, presets=config.presets)
         self._accepted = acceptance
         self._gives_up = giving_up
         """Who goes on without the data whose keys are lost, and why."""
         self._own: set[int] | None = set() if own_only else None
         """The tasks of this program if it works on no others, else None. Kept here because the log does not say it."""
-        self.config = config
-        self.clock = clock or SystemClock()
-        self.registry = registry or Registry.load(config.handlers, presets=config.presets)
+
+        self._lock: DataLock | None = None
+        self._opened: EventLog | None = None
+        self._epoch = 0
+        """The log's epoch, once it is open."""
+        self._is_restored = False
+        """Whether the log was put back to an earlier state before this start, as far as is known."""
+        self._is_long = False
+        self._booted = False
+        self.stopping = threading.Event()
+
         self._on_cluster = executor is None and config.executor == "ray"
         """Whether attempts run on other machines, and outlive this service."""
         self._make_executor = executor or (self._cluster if self._on_cluster else self._worker_processes)
         self._cluster_executor: ClusterExecutor | None = None
         self._connecting = connecting
-        self._epoch = 0
-        """The log's epoch, once it is open."""
-        self._opened: EventLog | None = None
-        self._is_restored = False
-        """Whether the log was put back to an earlier state before this start, as far as is known."""
         self._handover: Handover | None = None
-        self._senders: tuple[Config, Senders] | None = None
-        """The latest senders, with the configuration that they were made from."""
-        self.committed = Watermark()
-        self.refusals = Refusals(self.clock)
-        self.projected = Watermark()
+
         self.health = Health(lambda: self._supervisor.unwell)
-        self.endings = Endings()
         self.recovery = RecoveryReport(unfinished=0, interrupted=(), resuming=())
         self.sources: tuple[WatchedFolder, ...] = ()
         """The watched folders in their present state."""
@@ -172,33 +173,51 @@ class System:
         """Digest → recorded token. Replaced as a whole, before the command that adds or revokes a token is answered."""
         self.token_callbacks: list[Callable[[], None]] = []
         """Called in the Scheduler's thread whenever `tokens` has changed."""
+
         self._supervisor = Supervisor(self.clock, self.health.end)
         self.scheduler = Child("scheduler", self._start_scheduler, restart=False)
         self.projector = Child("projector", self._start_projector, restart=True)
         self.notifier = Child("notifier", self._start_notifier, restart=True)
+        self.janitor = Child("janitor", self._start_janitor, restart=True)
+        self.pool = Child("worker_pool", self._start_pool, restart=False)
+        self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
+        self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
+        self.eraser = Child("eraser", self._start_eraser, restart=True)
+        self.retention = Child("retention", self._start_retention, restart=True)
+
         self.service_log = None if own_only else ServiceLog(self._first_record, self.clock)
         """None for a program that works only on its own tasks: it follows and reports them itself."""
         receiver = receiver_for(config.otel_endpoint, os.environ)
         self.tracing = None if receiver is None else Tracing(receiver, self._log_id, self.clock)
         """None unless it is configured."""
         self.numbers = ServiceNumbers([task_type.name for task_type in self.registry], self.clock)
-        self._to_projector: Feed[Recorded] = Feed(
-            lambda: self.projector.tell(WAKE), self.clock, "projector", gather_many=GATHER_MANY
-        )
-        self._to_janitor: Feed[Recorded] = Feed(lambda: self.janitor.tell(WAKE), self.clock, "janitor")
-        self._to_notifier: Feed[Recorded] = Feed(lambda: self.notifier.tell(WAKE), self.clock, "notifier")
-        self.pool = Child("worker_pool", self._start_pool, restart=False)
-        self.janitor = Child("janitor", self._start_janitor, restart=True)
-        self.monitor = Child("resource_monitor", self._start_monitor, restart=True)
-        self.snapshotter = Child("snapshotter", self._start_snapshotter, restart=True)
-        self.eraser = Child("eraser", self._start_eraser, restart=True)
         self._snapshot_pace = SnapshotPace(config.snapshot_every)
-        self.retention = Child("retention", self._start_retention, restart=True)
+        self.consumers = Consumers(
+            projector=self.projector,
+            notifier=self.notifier,
+            janitor=self.janitor,
+            eraser=self.eraser,
+            retention=self.retention,
+            snapshotter=self.snapshotter,
+            snapshot_pace=self._snapshot_pace,
+            numbers=self.numbers,
+            service_log=self.service_log,
+            tracing=self.tracing,
+            clock=self.clock,
+        )
+        self.refusals = Refusals(self.clock)
+        self.senders = CurrentSenders(lambda: self.config)
+        self.use = AttemptUse(
+            paths.temp,
+            handover=lambda: self._handover,
+            outputs=lambda: self.scheduler.ask(StateQuery(outputs_of_running), timeout=5),
+        )
+
+        self.projected = Watermark()
         self.rebuilding = threading.Lock()
         """Held while views are built beside the live ones."""
         self.cleared = Watermark()
         """The position up to which no file has anything left of forgotten tasks."""
-        self.stopping = threading.Event()
         archives = threading.Lock()
         self.archiver = Archiver(
             log_path=paths.log,
@@ -217,12 +236,6 @@ class System:
             sources=lambda: [source.source for source in self.sources],
             clock=self.clock,
         )
-        self._lock: DataLock | None = None
-        self._booted = False
-        self._is_long = False
-        self._looked_at = 0
-        self._unseen: set[int] = set()
-        """Tasks whose files could not be looked at or removed, and for which this is logged already."""
 
     def start(self) -> None:
         """Lock the data folder, recover, and get ready. If that fails, stop everything and raise the error."""
@@ -259,7 +272,7 @@ class System:
             self.recovery = replace(self.recovery, unfinished=unfinished)
         except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may be left running
             self._supervisor.stop(_STOP_WITHIN)
-            self._close_onlookers()
+            self.consumers.close()
             self._lock.release()
             raise (self.health.fatal or error) from None
 
@@ -328,20 +341,12 @@ class System:
             self._wait_until_idle(deadline - within / 2)
         self.scheduler.tell(Close())
         self._settle_scheduler()
-        for feed in (self._to_projector, self._to_notifier, self._to_janitor):
-            feed.close()
+        self.consumers.close_feeds()
         hung = self._supervisor.stop(max(1.0, deadline - self.clock.monotonic()))
-        self._close_onlookers()
+        self.consumers.close()
         if self._lock is not None:
             self._lock.release()
         return hung
-
-    def _close_onlookers(self) -> None:
-        if self.service_log is not None:
-            self.service_log.close()
-        self.numbers.close()
-        if self.tracing is not None:
-            self.tracing.close()
 
     def _wait_until_idle(self, deadline: float) -> None:
         pause = threading.Event()
@@ -417,7 +422,7 @@ class System:
             read_log=lambda: read_log(self.paths.log),
             snapshot=self._snapshot(SCHEDULER_SNAPSHOT.name),
             refusals=self.refusals,
-            is_awaited=self.endings.awaits,
+            is_awaited=self.consumers.endings.awaits,
         )
 
     def _open_log(self) -> EventLog:
@@ -448,6 +453,7 @@ class System:
             limits,
             grace=grace,
             short=frozenset(task_type.name for task_type in self.registry if task_type.short),
+            probing=frozenset(task_type.name for task_type in self.registry if task_type.probe is not None),
             work_root=str(self.paths.temp),
             retry_rules=config.retry_rules,
             own=self._own,
@@ -491,7 +497,7 @@ class System:
             forget_recorded(self.paths, self._accepted)
             self._accepted = None
         return Projector.start(
-            feed=self._to_projector,
+            feed=self.consumers.to_projector,
             open_views=lambda begin: TaskViews(self.paths.views, begin=begin),
             path=self.paths.views,
             open_log=lambda: read_log(self.paths.log),
@@ -561,10 +567,6 @@ class System:
             logger.warning("no manifests can be signed", error=trouble)
         return claims
 
-    def memory_of_attempts(self) -> dict[tuple[int, int], int]:
-        """Map the task and number of each running attempt to its bytes in memory. Unknown ones are left out."""
-        return self._handover.executor.memory() if self._handover is not None else {}
-
     def _start_pool(self) -> "WorkerPool.ref":  # type: ignore[name-defined]
         self._handover = Handover(
             self._make_executor(),
@@ -578,14 +580,16 @@ class System:
         return ResourceMonitor.start(
             machine=self._machine(),
             report=self.scheduler.tell,
-            is_busy=lambda: self._on_cluster or self._log_has_grown(),  # nothing starts on a node without a sample
-            temp_used=self._temp_used,
-            memory_used=self._memory_used,
+            is_busy=lambda: (
+                self._on_cluster or self.consumers.log_has_grown()
+            ),  # nothing starts on a node without a sample
+            temp_used=self.use.temp,
+            memory_used=self.use.measured_memory,
         )
 
     def _start_notifier(self) -> "Notifier.ref":  # type: ignore[name-defined]
         return Notifier.start(
-            feed=self._to_notifier,
+            feed=self.consumers.to_notifier,
             open_log=lambda: read_log(self.paths.log),
             deliver=self._deliver,
             report=self.scheduler.tell,
@@ -596,30 +600,14 @@ class System:
         )
 
     def _deliver(self, notice: Notice, deadline: Deadline, now: datetime) -> Result:
-        """Deliver a notice through the senders of the current configuration."""
-        notice = notice if self.tracing is None else self.tracing.delivering(notice)
-        config, made = self.config, self._senders
-        if made is None or made[0] is not config:
-            made = self._senders = config, self._make_senders(config)
-        return made[1].deliver(notice, deadline, now)
-
-    def _make_senders(self, config: Config) -> Senders:
-        """Make the senders. Called at the first notice: their modules take long to import and read all certificates."""
-        from .actors.delivery.post import Poster
-        from .actors.delivery.webhook import WebhookSender
-
-        smtp = config.smtp
-        fields = {name: getattr(smtp, name) for name in MailServer.__struct_fields__} | {"tls": smtp.tls_at_once}
-        server = MailServer(**fields) if smtp.host else None
-        webhooks = WebhookSender(config.webhook_secret, Poster(config.allow_endpoints))
-        return Senders(webhooks, MailSender(server), TargetSender(config.apprise))
+        return self.senders.deliver(notice if self.tracing is None else self.tracing.delivering(notice), deadline, now)
 
     def _start_snapshotter(self) -> "Snapshotter.ref":  # type: ignore[name-defined]
         return Snapshotter.start(
             log_path=self.paths.log,
             folder=self.paths.snapshots,
             pace=self._snapshot_pace,
-            position=lambda: self.committed.position,
+            position=lambda: self.consumers.committed.position,
         )
 
     def _start_eraser(self) -> "Eraser.ref":  # type: ignore[name-defined]
@@ -667,7 +655,7 @@ class System:
         return self.config.retention_rules(), self.scheduler.ask(StateQuery(retention_at), timeout=30)
 
     def _settle_views(self) -> None:
-        self.wait_for_views(self.committed.position, within=_VIEWS_WITHIN, trouble_for=_TROUBLE_FOR)
+        self.wait_for_views(self.consumers.committed.position, within=_VIEWS_WITHIN, trouble_for=_TROUBLE_FOR)
 
     def wait_for_views(self, position: int, *, within: float, trouble_for: float) -> None:
         """Have the Projector hurry, and wait until the views have the record at `position`.
@@ -715,48 +703,12 @@ class System:
             witnesses=self.paths.witnesses,
             every=self.config.seal_every,
             clock=self.clock,
-            position=lambda: self.committed.position,
+            position=lambda: self.consumers.committed.position,
             on_trouble=self.health.set_seals_trouble,
         )
 
     def _snapshot(self, kind: str) -> Path | None:
         return self.paths.snapshots / kind if self.config.snapshot_every else None
-
-    def _memory_used(self) -> dict[tuple[int, int], int] | None:
-        measures = self._handover is not None and self._handover.executor.capabilities.measures_memory
-        return self.memory_of_attempts() if measures else None
-
-    def _temp_used(self) -> dict[int, int] | None:
-        """Map each running task to the bytes of temp space that it takes; negative if they cannot be counted.
-
-        None while the Scheduler does not answer.
-        """
-        try:
-            outputs: dict[int, str] = self.scheduler.ask(StateQuery(outputs_of_running), timeout=5)
-        except NotReady:
-            return None
-        return {task_id: self._measure(task_id, Path(output)) for task_id, output in outputs.items()}
-
-    def _measure(self, task_id: int, output: Path) -> int:
-        try:
-            return space_before_publishing(self.paths.temp / str(task_id), output, task_id)
-        except Unlistable as error:
-            self._tell_unseen(task_id, error)
-            return -1
-        except OSError as error:  # the next sample may succeed, and the other tasks are still measured
-            self._tell_unseen(task_id, error)
-            return 0
-
-    def _tell_unseen(self, task_id: int, error: OSError) -> None:
-        """Log the error once for each task. Several threads call this; at worst that gives a second line."""
-        if task_id not in self._unseen:
-            self._unseen.add(task_id)
-            logger.warning("the files of a task could not be looked at or removed", task_id=task_id, error=str(error))
-
-    def _log_has_grown(self) -> bool:
-        """Whether anything was recorded since the last call; running attempts report twice a second."""
-        before, self._looked_at = self._looked_at, self.committed.position
-        return before != self._looked_at
 
     def _start_janitor(self) -> "Janitor.ref":  # type: ignore[name-defined]
         storage = self.config.storage()
@@ -765,10 +717,10 @@ class System:
             max_size=self.config.max_temp_size or UNLIMITED,
             cleanup_after=self.config.cleanup_after,
             protected=lambda: self.scheduler.ask(StateQuery(open_tasks), timeout=30),
-            on_trouble=self._tell_unseen,
+            on_trouble=self.use.tell_unseen,
         )
         return Janitor.start(
-            feed=self._to_janitor,
+            feed=self.consumers.to_janitor,
             files=self._temp_files,
             clock=self.clock,
             last_task_id=lambda: self.scheduler.ask(StateQuery(last_task_id), timeout=30),
@@ -784,23 +736,7 @@ class System:
         if not self._booted:
             self._booted = True
             self.recovery = replace(_recovery(message.records), unfinished=self.recovery.unfinished)
-        self.committed.rise(message.records[-1].position)
-        if self.service_log is not None:
-            self.service_log.put(message.records)
-        self.numbers.put(message)
-        if self.tracing is not None:
-            self.tracing.put(message)
-        self._to_projector.put(message.records)
-        self._to_notifier.put(message.records)
-        if any(is_terminal(record.event) for record in message.records):
-            self._to_janitor.put(message.records)
-        if any(isinstance(record.event, UserErased) for record in message.records):
-            self.eraser.tell(WAKE)
-        self.endings.note(message.records)
-        if any(isinstance(record.event, TasksForgotten) for record in message.records):
-            self.retention.tell(WAKE)
-        if self._snapshot_pace.is_due(self.committed.position):
-            self.snapshotter.tell(WAKE)
+        self.consumers.publish(message)
 
 
 def _check_certificates() -> None:

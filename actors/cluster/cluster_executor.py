@@ -62,8 +62,12 @@ from .wire import (
 
 _LOOKS = 20
 """Checks of hosts and fences within the time of a lease."""
+_LOOK_WITHIN = 3.0
+"""The most seconds between two checks."""
 _ASTRAY, _ASTRAY_SILENT = 0.4, 0.1
 """Share of a lease after which a call is repeated; the second is for silent hosts."""
+_ASTRAY_WITHIN = 30.0
+"""The most seconds until a call is repeated: until then nothing newer is known of the node."""
 _MADE_WITHIN = 30.0
 """Seconds that a new host may take until it answers."""
 _AGAIN_AFTER = 0.2
@@ -83,6 +87,10 @@ _GONE_WITHIN = 2.0
 _CONNECTING = "Run a node of the cluster on this machine, with the same token (RAY_AUTH_TOKEN_PATH)."
 
 logger = get_logger(__name__)
+
+
+def _look_every(lease: float) -> float:
+    return min(_LOOK_WITHIN, lease / _LOOKS)
 
 
 class ClusterExecutor:
@@ -183,7 +191,7 @@ class ClusterExecutor:
         self._connection.open()
         self._hosts.open()
         self.reactor.post(self._connect)
-        self.reactor.at(self._lease / _LOOKS, self._look)
+        self.reactor.at(_look_every(self._lease), self._look)
         self._thread.start()
         self._reporter.start()
 
@@ -625,7 +633,7 @@ class ClusterExecutor:
     def _look(self) -> None:
         """Check at intervals which hosts are silent, and whose fence is passed."""
         shortest = min([self._lease, *(host.lease for host in list(self._hosts.by_name.values()))])
-        self.reactor.at(shortest / _LOOKS, self._look)  # comes first, so that errors below do not end the checks
+        self.reactor.at(_look_every(shortest), self._look)  # comes first, so that errors below do not end the checks
         with self.lock:
             now = self._clock()
             self._connection.look(now, shortest, _LOOKS)
@@ -660,7 +668,8 @@ class ClusterExecutor:
         if host.state in ("ready", "outdated") and now - host.heard_at > host.lease / 2:
             host.state = "silent"
             self._capacity_touched = True
-        self._connection.call_again(host, host.lease * (_ASTRAY_SILENT if host.state == "silent" else _ASTRAY))
+        share = _ASTRAY_SILENT if host.state == "silent" else _ASTRAY
+        self._connection.call_again(host, min(_ASTRAY_WITHIN, share * host.lease))
         if host.state == "new" and now - host.made_at > _MADE_WITHIN:
             self._not_made(host, f"it did not answer within {_MADE_WITHIN:g} s")
         elif host.fence.is_passed(now) and self._hosts.is_lost(host) and self._connection.may_give_up(now):

@@ -125,8 +125,9 @@ class Gateway:
             host = self._ray.get_actor(name, namespace=NAMESPACE)
         except Exception as error:  # noqa: BLE001 - as above
             unknown = isinstance(error, ValueError) and self._is_forgotten(name)
+            killed = unknown and self._was_killed_for_memory(name)
             for call in self._waiting_for(name):
-                self._tell(self._broken(call.number, name, error, is_dead=unknown))
+                self._tell(self._broken(call.number, name, error, is_dead=unknown, out_of_memory=killed))
         else:
             self._set_host(name, host)
 
@@ -181,6 +182,15 @@ class Gateway:
         except Exception:  # noqa: BLE001 - as above
             return False
 
+    def _was_killed_for_memory(self, name: str) -> bool:
+        """Whether Ray says so of a dead host. The gateway that was there then may not have heard of it."""
+        try:
+            dead = import_module("ray._private.state").actors(actor_state_name="DEAD")  # there is no public way
+            return any(one["Name"] == name and one["DeathCause"].HasField("oom_context") for one in dead.values())
+        except Exception as error:  # noqa: BLE001 - as above
+            _write_last_words(f"why host {name} has died could not be found out: {error}")
+            return False
+
     def _kill(self, order: Kill) -> None:
         """Kill a host. Ray forgets the name of an actor that it has killed; a host that is not gone is killed again."""
         self._killed.discard(order.host)
@@ -201,10 +211,12 @@ class Gateway:
         """Finish the orders that are still under way."""
         self._slow.shutdown(wait=True)
 
-    def _broken(self, number: int, host: str, error: BaseException, *, is_dead: bool = False) -> CallFailed:
+    def _broken(
+        self, number: int, host: str, error: BaseException, *, is_dead: bool = False, out_of_memory: bool = False
+    ) -> CallFailed:
         """The report of a failed call. An unavailable host may be alive and may have heard; only a death is certain."""
         exceptions = self._ray.exceptions
-        out_of_memory = isinstance(error, exceptions.OutOfMemoryError)
+        out_of_memory |= isinstance(error, exceptions.OutOfMemoryError)
         is_dead |= out_of_memory or isinstance(error, exceptions.ActorDiedError | exceptions.ActorUnschedulableError)
         if is_dead:
             self._hosts.pop(host, None)

@@ -200,12 +200,20 @@ def _context_of_end(work: UnitOfWork, report: AttemptEnded, running: Running) ->
         draining=state.draining or running.sought,  # the last service had stopped it, and could not record that
         probed=probed,
         never_fits=never_fits,
-        memory_next=0 if report.exit_code is None else _memory_next(state, report, running),
+        memory_next=0 if _has_another_cause(report) else _memory_next(state, report, running),
+        has_probe=state.tasks[report.task_id].spec.type in state.probing,
         temp_peak=running.temp_peak,
     )
 
 
+def _has_another_cause(report: AttemptEnded) -> bool:
+    """Whether it is certain that no lack of memory led to the end. A person may have killed the worker, for example."""
+    return report.exit_code is None or report.memory_ran_out is False
+
+
 def _memory_next(state: SchedulerState, report: AttemptEnded, running: Running) -> int:
+    if state.memory_next is not None:
+        return state.memory_next
     if not state.nodes.many:
         ceiling = ceiling_of(state.limits, state.sample, state.reserved).memory
         return memory_after_a_kill(report.memory_used, state.sample.memory_total, ceiling)

@@ -339,6 +339,7 @@ class SchedulerState:
         *,
         grace: Mapping[str, float],
         short: Collection[str] = (),
+        probing: Collection[str] = (),
         work_root: str = "",
         retry_rules: tuple[RetryRule, ...] = (),
         own: set[int] | None = None,
@@ -361,6 +362,8 @@ class SchedulerState:
         """Task type with a handler here → seconds between the order to stop and the kill."""
         self.short = short
         """Task types whose attempts take milliseconds: several share a worker."""
+        self.probing = probing
+        """Task types that look into the input before the work begins."""
         self.sample = MachineSample()
         self.sampled_at: datetime | None = None
         self.reserved = Reserved()
@@ -396,6 +399,8 @@ class SchedulerState:
         """Queued task that did not fit → how many later tasks have started before it."""
         self.backfill_bound: int | None = None
         """How many may; None for the dispatch's own bound."""
+        self.memory_next: int | None = None
+        """Bytes to reserve if the next attempt that ends was killed for lack of memory; None to find out by samples."""
         self.set_aside = SetAside()
         """Tasks that were next but would not fit if nothing ran; they come back when limits or machine allow it."""
         self.looked_in_vain_at: object = None
@@ -606,28 +611,28 @@ class SchedulerState:
     ) -> None:
         """Take a sample of the machine or of the nodes, and what running attempts use by it."""
         self.sample, self.sampled_at = sample.after(self.sample, self.limits), now
-        running = self.running.values()
         if not self.nodes.many:
-            for one in running:
+            for one in self.running.values():
                 memory = None  # short ones, which share a worker, run one after another
                 if memory_used is not None and not one.short:
                     memory = memory_used.get((one.task_id, one.attempt), 0)
                 temp = None if temp_used is None else temp_used.get(one.task_id, 0)
                 one.used = used_of(one.reserved_for, memory, temp)
-            self.reserved.sampled(one.used for one in running)
+            self.reserved.sampled(one.used for one in self.running.values())
             return
         self.nodes.sampled(nodes, now, self.limits)
-        for one in running:
+        self._count_nodes_anew()
+
+    def _count_nodes_anew(self) -> None:
+        """Compute what is reserved, and how much of it is used by the last sample of each attempt's node."""
+        for one in self.running.values():
             if (node := self.nodes.by_name.get(one.node)) is not None:
                 one.used = node.use_of(one.reserved_for, (one.task_id, one.attempt), one.since, short=one.short)
-        self.reserved.sampled(one.used for one in running)
-        self._count_nodes_anew()
+        self.reserved.sampled(one.used for one in self.running.values())
+        self.nodes.count_anew((one.node, one.reserved_for, one.used) for one in self.running.values())
         for node in self.nodes.by_name.values():
             self.reserved.gone_memory += node.reserved.gone_memory
             self.reserved.gone_temp += node.reserved.gone_temp
-
-    def _count_nodes_anew(self) -> None:
-        self.nodes.count_anew((entry.node, entry.reserved_for, entry.used) for entry in self.running.values())
 
     def hold(self, running: Running) -> None:
         """Give an attempt its slot and its resources."""
@@ -725,6 +730,8 @@ class SchedulerState:
         self._give_worker_back(running)
         running.offer, running.node = offer, node
         self._take_worker(running)
+        if self.nodes.many:
+            self._count_nodes_anew()
 
     def link(self, task: TaskState) -> None:
         """Link an open task to the tasks above it. Memory must hold them, up to the first that is already linked."""

@@ -206,7 +206,7 @@ class Slot:
         """The number up to which runs were asked back; 0 if no answer is awaited."""
         self._begun_at = 0.0
         self._cpu_known = 0.0
-        self._killed_before = 0
+        self._killed_before: int | None = None
         """Processes that the kernel had killed for lack of memory when the attempt began."""
         self._born = time.monotonic()
 
@@ -592,6 +592,8 @@ class Slot:
     def _tell_end(self, ended: AttemptEnded) -> None:
         if self._stop_wanted:  # its tools were sent SIGTERM, or all of it was killed
             ended = stopped_instead(ended)
+        if ended.exit_code == -signal.SIGKILL:
+            ended = msgspec.structs.replace(ended, memory_ran_out=self._memory_ran_out())
         self._current = None
         self._held = None
         self._watch = None
@@ -647,13 +649,18 @@ class Slot:
         if ending.code < 0:
             number = -ending.code
             name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-            out_of_memory = number == signal.SIGKILL and self._groups.killed() > self._killed_before
+            out_of_memory = number == signal.SIGKILL and self._memory_ran_out()
             why = ", because memory had run out" if out_of_memory else ""
             cause = f"The worker was killed by signal {number} ({name}){why}."
         else:
             cause = f"The worker ended with exit code {ending.code}."
         line = _last_line(ending.tail)
         return f"{cause} Its last output: {line}" if line else cause
+
+    def _memory_ran_out(self) -> bool | None:
+        """See `AttemptEnded.memory_ran_out`."""
+        before, now = self._killed_before, self._groups.killed()
+        return None if before is None or now is None else now > before
 
     def _delay(self) -> float:
         if self._deaths <= 1:

@@ -400,7 +400,7 @@ class TaskService(Served, Commands, Blocking):
     def readings(self) -> Readings:
         """Measure the service as it is now. Does not wait for views that lag, and hardly for the Scheduler."""
         system = self._system
-        position = system.committed.position
+        position = system.consumers.committed.position
         load = None if system.health.fatal else system.load()
         return Readings(
             tasks=self._running.counts(),
@@ -542,16 +542,16 @@ class TaskService(Served, Commands, Blocking):
 
     def expecting(self, task_id: int, wake: Callable[[], object]) -> AbstractContextManager[None]:
         """While the context lasts, `wake` is called when the task ends, from a thread that must not be held up."""
-        return self._system.endings.expecting(task_id, wake)
+        return self._system.consumers.endings.expecting(task_id, wake)
 
     @property
     def watermark(self) -> Watermark:
         """How far the log is committed."""
-        return self._system.committed
+        return self._system.consumers.committed
 
     def memory_of_attempts(self) -> dict[tuple[int, int], int]:
         """Map the task and number of each running attempt to its bytes in memory. Unknown ones are left out."""
-        return self._system.memory_of_attempts()
+        return self._system.use.memory()
 
     @property
     def degraded(self) -> list[str]:
@@ -631,7 +631,7 @@ class _Running(Source):
     def wait_for_log(self, position: int) -> bool:
         """Wait for the log to reach `position`; false once the service is closed."""
         self.refuse_copy()
-        while not self._system.committed.wait(position, 1.0):
+        while not self._system.consumers.committed.wait(position, 1.0):
             if self.closed or self._system.health.fatal:
                 return False
         return True
@@ -655,7 +655,7 @@ class _Running(Source):
         while not self._system.health.views.wait(min(_LOOK_EVERY, MENDED_WITHIN)):
             waited = self.clock.monotonic() - began
             if (trouble := self._system.health.views_trouble) is not None and waited >= VIEWS_TROUBLE_FOR:
-                raise views_behind(self._system.committed.position, trouble) from error
+                raise views_behind(self._system.consumers.committed.position, trouble) from error
             if waited >= MENDED_WITHIN:
                 raise NotReady(_STILL_MENDED) from error
 
@@ -664,7 +664,7 @@ class _Running(Source):
         try:
             return self.log().head().position
         except TasktrailError:  # another program has locked it, perhaps; then no caller can have read more than this
-            return self._system.committed.position
+            return self._system.consumers.committed.position
 
 
 class _Waiter:

@@ -32,8 +32,11 @@ class RecordedAttempt(msgspec.Struct, gc=False):
     error: str = ""
     error_type: str = ""
     exit_code: int | None = None
+    memory_used: int = 0
+    memory_next: int = 0
+    """Bytes that were reserved after it was killed for lack of memory; 0 if it was not, or no more was reserved."""
     estimate: Estimated | None = None
-    """The estimate after its input was probed, or after it was killed with more memory than it had reserved."""
+    """The estimate after its input was probed."""
     cut: _Cut = "interrupted"
     position: int = NOWHERE
     """Where its end is recorded."""
@@ -50,6 +53,8 @@ class AttemptPlan(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
     error_type: str = ""
     exit_code: int | None = None
+    memory_used: int = 0
+    memory_next: int = 0
     estimate: Estimated | None = None
     position: int = NOWHERE
     saves: tuple[tuple[timedelta, int], ...] = ()
@@ -128,6 +133,8 @@ def _as_recorded(attempt: RecordedAttempt) -> AttemptPlan:
         error=attempt.error,
         error_type=attempt.error_type,
         exit_code=attempt.exit_code,
+        memory_used=attempt.memory_used,
+        memory_next=attempt.memory_next,
         estimate=attempt.estimate,
         position=attempt.position,
         saves=tuple(attempt.saves),
@@ -292,6 +299,7 @@ class ReplayExecutor:
             error=plan.error,
             error_type=plan.error_type,
             exit_code=plan.exit_code,
+            memory_used=plan.memory_used,
         )
         return [end] if plan.estimate is None else [AttemptProbed(live.task_id, live.attempt, plan.estimate), end]
 

@@ -535,16 +535,19 @@ class _AttemptReader:
 
     def _fail(self, attempt: RecordedAttempt, task_id: int, event: Failed) -> None:
         attempt.cut, attempt.error, attempt.error_type = "", event.error, event.error_type
-        attempt.exit_code = event.exit_code
+        attempt.exit_code, attempt.memory_used = event.exit_code, event.memory_used
         attempt.end = "lost" if event.outcome == "lost" else self._kind_of_failure(task_id, event)
 
     def _retry(self, task_id: int, event: Retried) -> None:
         if event.cause in ("rule", "manual"):
             self._retries[task_id] = self._retries.get(task_id, 0) + 1
-        if event.estimate is not None and self._ended is not None:
+        if event.estimate is None or self._ended is None:
+            return
+        if event.cause == "estimate":
             self._ended.estimate = event.estimate
-            if event.cause == "estimate":
-                self._ended.cut, self._ended.end = "", "outgrown"
+            self._ended.cut, self._ended.end = "", "outgrown"
+        else:
+            self._ended.memory_next = event.estimate.memory
 
     def _kind_of_failure(self, task_id: int, event: Failed) -> AttemptEnd:
         """Distinguish a rejection, which was final although retries were left, from a failure."""

@@ -155,6 +155,7 @@ class Replay:
         at, _, _, item = heappop(self._order)
         self._set_clock(at)
         if isinstance(item, AttemptAction):
+            self._state.memory_next = item.live.plan.memory_next  # it followed from samples, which are not recorded
             for report in self._executor.reports(item):
                 self._step(report)
         else:

@@ -61,7 +61,13 @@ def test_either_version_counts_the_processes_that_were_killed_for_memory(tmp_pat
     second.version_2("/box")
     second.write("box", memory__events="low 0\noom 9\noom_kill 3\noom_group_kill 0")
 
-    assert (first.groups().killed(), second.groups().killed(), ControlGroups().killed()) == (2, 3, 0)
+    assert (first.groups().killed(), second.groups().killed(), ControlGroups().killed()) == (2, 3, None)
+
+
+def test_a_group_may_not_count_the_processes_that_were_killed_for_memory(tree: Tree) -> None:
+    """The group above all others does not, nor do old kernels."""
+    tree.version_2("/")
+    assert tree.groups().killed() is None
 
 
 def test_the_groups_of_another_process_are_found_by_its_number(tree: Tree) -> None:

@@ -185,6 +185,23 @@ def test_the_end_of_a_worker_says_whether_the_kernel_killed_for_memory_meanwhile
 
     end = next(report for report in hub.told if isinstance(report, AttemptEnded) and report.task_id == 2)
     assert end.error == f"The worker was killed by signal 9 (SIGKILL){why}."
+    assert end.memory_ran_out is (kills == 5)
+
+
+@pytest.mark.parametrize(("kills", "ran_out"), [("oom_kill 3\n", False), ("oom_kill 4\n", True), ("", None)])
+def test_so_does_the_end_of_an_attempt_whose_tool_was_killed(
+    *, kills: str, ran_out: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("oom_kill 3\n" if kills else "")
+    monkeypatch.setattr(
+        "tasktrail.actors.workers.slot.find_groups", lambda: ControlGroups(memory=ControlGroup(2, (tmp_path,)))
+    )
+    slot, hub = running()
+    events.write_text(kills)
+    slot._on_frame(AttemptEnded(1, 1, "failed", exit_code=-9))
+    (end,) = (report for report in hub.told if isinstance(report, AttemptEnded))
+    assert end.memory_ran_out is ran_out
 
 
 # --- what an attempt says is held to the limits, whatever its own process lets through ---

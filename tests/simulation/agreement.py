@@ -11,8 +11,9 @@ from sim_executor import SimulatedExecutor
 from starts import workers_held
 
 from tasktrail.actors.core.limits import Limits
+from tasktrail.actors.core.resources import Reserved
 from tasktrail.actors.core.schedules import Schedules
-from tasktrail.actors.core.state import Durable, SchedulerState
+from tasktrail.actors.core.state import Durable, Running, SchedulerState
 from tasktrail.events import TaskState
 from tasktrail.events.reports import Avoid, Run, Stop
 
@@ -61,18 +62,29 @@ def check_reservations(state: SchedulerState, started: list[int], *, drained: bo
     `drained`: whether the service drained before the message. A noticed jump of the clock may come before the message,
     as a step of its own.
     """
-    memory = temp = 0
-    for entry in state.running.values():
-        memory += entry.reserved_for.memory_needed
-        temp += entry.reserved_for.temp_needed
-    if state.reserved.memory != memory or state.reserved.temp != temp:
-        broken(f"I7: reservations leak: {state.reserved}, and {memory} and {temp} are in use")
+    memory, temp = _check_sum(state.reserved, state.running.values())
+    for name, node in state.nodes.by_name.items() if state.nodes.many else ():
+        _check_sum(node.reserved, [entry for entry in state.running.values() if entry.node == name])
     if started:
         limits = state.limits
         there = min(state.workers.slots, limits.max_concurrent)
         must(workers_held(state).total() <= there, "I7: more attempts than slots")
         must(memory <= limits.max_memory and temp <= limits.max_temp_size, "I7: more promised than allowed")
         must(not drained, "an attempt starts while the service drains")
+
+
+def _check_sum(reserved: Reserved, running: Iterable[Running]) -> tuple[int, int]:
+    """Check what is reserved for these attempts, and how much of it is not used. Return the bytes of both kinds."""
+    memory = temp = unused_memory = unused_temp = 0
+    for entry in running:
+        memory += entry.reserved_for.memory_needed
+        temp += entry.reserved_for.temp_needed
+        unused_memory += entry.reserved_for.memory_needed - entry.used.memory
+        unused_temp += entry.reserved_for.temp_needed - entry.used.temp
+    is_sum = (reserved.memory, reserved.temp) == (memory, temp)
+    if not is_sum or (reserved.unused_memory, reserved.unused_temp) != (unused_memory, unused_temp):
+        broken(f"I7: reservations leak: {reserved}, and it should be {memory}, {temp}, {unused_memory}, {unused_temp}")
+    return memory, temp
 
 
 def check_places(state: SchedulerState, tasks: Iterable[TaskState], now: datetime) -> None:

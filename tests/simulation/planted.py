@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tasktrail.actors.core import attempts, commands, dispatch, lifecycle, state, timeouts
 from tasktrail.actors.core.limits import UNLIMITED, Limits
-from tasktrail.actors.core.resources import Ceiling, MachineSample, Reserved, used_of
+from tasktrail.actors.core.resources import NOTHING_USED, Ceiling, MachineSample, Reserved, used_of
 from tasktrail.actors.core.routing import Workers
 from tasktrail.actors.core.state import Outputs, Running, SchedulerState
 from tasktrail.actors.core.unit_of_work import BY_SCHEDULER, UnitOfWork
@@ -268,6 +268,13 @@ def reservation_leaked(patch: pytest.MonkeyPatch) -> None:
             self.reserved.take(running.reserved_for)
 
     patch.setattr(SchedulerState, "release", leaky)
+
+
+@planted("I7: reservations leak")
+def use_forgotten_at_the_end(patch: pytest.MonkeyPatch) -> None:
+    """What an attempt had used counts as not used when it ends."""
+    give_back = Reserved.give_back
+    patch.setattr(Reserved, "give_back", lambda self, task, _used: give_back(self, task, NOTHING_USED))
 
 
 @planted("I7: more")

@@ -403,7 +403,7 @@ def test_a_configuration_that_is_read_during_the_first_notice_holds_for_the_next
     open_service: Opener, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = open_service(allow_endpoints=(receiver.host,))
-    make, begun, read = tasks._system._make_senders, threading.Event(), threading.Event()
+    make, begun, read = tasks._system.senders.make, threading.Event(), threading.Event()
 
     def held(*config: Any) -> Senders:
         made = make(*config)
@@ -411,7 +411,7 @@ def test_a_configuration_that_is_read_during_the_first_notice_holds_for_the_next
         assert read.wait(WITHIN)
         return made
 
-    monkeypatch.setattr(tasks._system, "_make_senders", held)
+    monkeypatch.setattr(tasks._system.senders, "make", held)
     tasks.create_task(type="noop", callback_url=receiver.url("/first"))
     assert begun.wait(WITHIN)
     tasks.reload(replace(tasks._system.config, webhook_secret=Secret(f"whsec_{KEY}")))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tasktrail import TaskService
+from tasktrail.actors.messages import StateQuery
 from tasktrail.events import Checkpointed, Created, Task
 from tasktrail.events.errors import InvalidPath
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
@@ -170,3 +171,9 @@ def test_a_checkpoint_that_is_saved_on_the_way_out_is_kept_when_the_service_stop
     again = open_service(handlers=("own_handlers",), workers=1)
     saved = [record.event.checkpoint for record in again.events(task_id) if isinstance(record.event, Checkpointed)]
     assert [checkpoint.processed_frames for checkpoint in saved] == [7]
+
+
+def test_the_scheduler_knows_which_types_look_into_the_input(open_service: Opener) -> None:
+    service = open_service(handlers=("own_handlers", "limit_handlers"), workers=1)
+    probing = service._system.scheduler.ask(StateQuery(lambda state: state.probing), timeout=WITHIN)
+    assert {"looker", "plain"} & probing == {"looker"}

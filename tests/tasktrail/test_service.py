@@ -463,7 +463,7 @@ def test_waiting_for_a_task_that_has_just_ended_comes_back(service: TaskService)
     """The end may be reported before anything listens, while the views still lag behind it."""
     for _ in range(150):
         task_id = service.create_task(type="noop")
-        while service._system.committed.position < 3 * task_id + 1:
+        while service._system.consumers.committed.position < 3 * task_id + 1:
             Event().wait(0.005)  # not a busy loop: the service needs the CPU
         assert service.wait(task_id, timeout=WITHIN).status == "completed"
 

@@ -50,7 +50,7 @@ def busy(service: TaskService) -> int:
         service.create_task(type="echo", priority=priority, held=True)
     service.create_task(type="echo", depends_on=(done, 2))
     service.adjust_task(3, priority=1)
-    return service._system.committed.position
+    return service._system.consumers.committed.position
 
 
 def test_a_snapshot_is_taken_and_the_next_start_goes_on_from_it(

@@ -377,6 +377,35 @@ def test_whoever_stood_still_for_longer_than_a_lease_asks_before_it_gives_anythi
     assert reports.end(1).outcome == "completed"
 
 
+def test_a_lost_answer_is_asked_for_again_within_a_minute_however_long_the_lease_is(
+    services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a lease of an hour, what was known of the node became 24 minutes old."""
+    passed = [0.0]
+    executor, reports = services.start(lease=3600.0, clock=lambda: time.monotonic() + passed[0])
+    reports.until(lambda _: executor.capacity() == 1)
+    call, is_lost = cluster.links[-1]._call, threading.Event()
+    (host,) = cluster.hosts.values()
+
+    def losing(order: Call) -> Any:
+        answer = call(order)
+        if order.method == "watch" and not is_lost.is_set():
+            with host._changed:
+                if any(isinstance(one, AttemptEnded) for one in host._kept.values()):
+                    is_lost.set()
+                    return None
+        return answer
+
+    monkeypatch.setattr(cluster.links[-1], "_call", losing)
+    executor.do([services.run("echo", value=1)])
+    assert is_lost.wait(10)
+
+    passed[0] = 60.0
+    executor.reactor.post(lambda: None)
+
+    assert reports.end(1).outcome == "completed"
+
+
 @pytest.mark.slow
 def test_a_gateway_that_hangs_is_replaced_before_any_lease_is_over(
     services: Services, cluster: InProcessCluster, monkeypatch: pytest.MonkeyPatch

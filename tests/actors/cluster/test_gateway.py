@@ -86,6 +86,49 @@ def test_only_who_never_was_or_has_died_is_dead(host: str, error: Exception, is_
     gateway.finish()
 
 
+class Death:
+    """Stands for Ray's `ActorDeathCause`."""
+
+    def __init__(self, context: str) -> None:
+        self._context = context
+
+    def HasField(self, name: str) -> bool:  # noqa: N802 - as Ray's has it
+        return name == self._context
+
+
+def test_a_gateway_learns_that_a_host_was_killed_for_memory_before_its_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kill counted as a crash if the gateway was replaced before the next call."""
+    dead = {
+        "1": {"Name": "c-1", "DeathCause": Death("oom_context")},
+        "2": {"Name": "c-2", "DeathCause": Death("actor_died_error_context")},
+    }
+    actors = {"DEAD": dead}
+    monkeypatch.setitem(
+        sys.modules, "ray._private.state", SimpleNamespace(actors=lambda *, actor_state_name: actors[actor_state_name])
+    )
+    killed = {}
+    for host in ("c-1", "c-2", "c-3"):
+        told = Told()
+        gateway = Gateway(Engine(OSError()), told)
+        gateway.do(Call(1, host, "watch", b""))
+        assert told.broken().is_dead
+        killed[host] = told.broken().out_of_memory
+        gateway.finish()
+    assert killed == {"c-1": True, "c-2": False, "c-3": False}
+
+
+def test_a_host_whose_death_ray_cannot_explain_is_dead_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's table of actors has no public interface, and may change."""
+    monkeypatch.setitem(sys.modules, "ray._private.state", SimpleNamespace())
+    told = Told()
+    gateway = Gateway(Engine(OSError()), told)
+    gateway.do(Call(1, "c-1", "watch", b""))
+    assert (told.broken().is_dead, told.broken().out_of_memory) == (True, False)
+    gateway.finish()
+
+
 class Killing(Engine):
     """Forgets the actors it has killed, as Ray does; the first time only after it has answered."""
 

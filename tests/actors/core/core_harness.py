@@ -59,6 +59,7 @@ class Core:
         at: datetime | None = None,
         own: set[int] | None = None,
         short: Collection[str] = (),
+        probing: Collection[str] = (),
         outlived: bool = False,
         retention: tuple[RetentionRule, ...] | None = None,
         archive_after: float | None = None,
@@ -73,7 +74,13 @@ class Core:
         self.answers: dict[Any, Accepted | TasktrailError] = {}
         limits = {"max_concurrent": 8} | limits
         self.state = SchedulerState(
-            Limits(**limits), grace=grace, short=short, work_root="/data/tmp", own=own, outlived=outlived
+            Limits(**limits),
+            grace=grace,
+            short=short,
+            probing=probing,
+            work_root="/data/tmp",
+            own=own,
+            outlived=outlived,
         )
         for record in self.log.read():
             self.state.apply(record, record.position)

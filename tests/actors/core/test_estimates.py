@@ -1,5 +1,7 @@
 """The expected needs of an attempt: reserved, improved by a probe of the input, and watched while it runs."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from core_harness import Core
@@ -232,9 +234,9 @@ def test_history_is_the_same_after_a_restart(core: Core) -> None:
 
 
 def kill(
-    core: Core, task_id: int, memory_used: int, exit_code: int = -9, outcome: AttemptEnd = "lost", error: str = ""
+    core: Core, task_id: int, memory_used: int, exit_code: int = -9, outcome: AttemptEnd = "lost", **fields: Any
 ) -> Retried:
-    _failed, retried, *_ = core.end(task_id, outcome, memory_used=memory_used, exit_code=exit_code, error=error)
+    _failed, retried, *_ = core.end(task_id, outcome, memory_used=memory_used, exit_code=exit_code, **fields)
     assert isinstance(retried, Retried)
     return retried
 
@@ -289,6 +291,21 @@ def test_only_a_kill_changes_what_is_reserved(core: Core) -> None:
     assert kill(core, task_id, 3000, exit_code=-11).estimate is None
 
 
+@pytest.mark.parametrize(("ran_out", "crashes"), [(False, 2), (True, 0), (None, 0)])
+def test_a_kill_that_the_kernel_did_not_count_as_one_for_memory_is_a_crash(
+    *, ran_out: bool | None, crashes: int
+) -> None:
+    """A person's `kill -9` of a worker led to a larger reservation, though memory was plenty."""
+    core = Core()
+    task_id = core.create(memory=64)
+    for used in (3000, 9000):
+        estimate = kill(core, task_id, used, memory_ran_out=ran_out).estimate
+        assert (estimate and estimate.memory) == (None if ran_out is False else 2 * used)
+        core.wait(10)
+        core.tell(Tick())
+    assert core.state.tasks[task_id].crash_count == crashes
+
+
 def test_what_the_probe_found_besides_stays(core: Core) -> None:
     task_id = core.create(memory=64)
     core.tell(AttemptProbed(task_id, 1, FOUND))
@@ -337,10 +354,18 @@ def test_a_tool_that_was_killed_leads_to_more_memory_as_well(core: Core) -> None
     assert (retried.cause, retried.estimate) == ("rule", Estimated(memory=6000, seconds=0.0))
 
 
-def test_a_type_that_expects_a_time_is_left_to_its_probe(core: Core) -> None:
+def test_a_type_that_expects_a_time_is_left_to_its_probe() -> None:
     """With an estimate in the task's state the input is not probed, and the time would be taken for a probe's."""
+    core = Core(probing=("work",))
     task_id = core.create(memory=64, seconds=9.0)
     assert kill(core, task_id, 3000).estimate is None
+
+
+def test_a_type_that_expects_a_time_and_has_no_probe_gets_more_memory(core: Core) -> None:
+    """A type of one's own came back with the same reservation, until it was poison."""
+    task_id = core.create(memory=64, seconds=9.0)
+    assert kill(core, task_id, 3000).estimate == Estimated(memory=6000, seconds=9.0)
+    assert core.state.tasks[task_id].crash_count == 0
 
 
 def test_a_killed_task_is_not_passed_for_ever_by_others_of_its_type() -> None:

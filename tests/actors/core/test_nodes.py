@@ -19,7 +19,7 @@ from tasktrail.actors.core.messages import Sampled, Tick
 from tasktrail.actors.core.node_board import node_boards
 from tasktrail.actors.core.nodes import Node, Nodes, NodeSample
 from tasktrail.actors.core.recorded_nodes import REMEMBERED
-from tasktrail.actors.core.resources import Ceiling, MachineSample
+from tasktrail.actors.core.resources import Ceiling, MachineSample, Reserved
 from tasktrail.events import Accepted, Started
 from tasktrail.events.commands import DrainNode, UndrainNode
 from tasktrail.events.errors import CannotStartNow, NothingToChange, UnknownNode
@@ -545,3 +545,27 @@ def test_the_queue_says_how_far_the_drain_of_a_node_is() -> None:
     assert queue_board(core.state, core.now, 1).node_drains == {"local": "draining"}
     core.end(task_id, "completed")
     assert queue_board(core.state, core.now, 1).node_drains == {"local": "drained"}
+
+
+def shows(free: float, used: dict[int, float]) -> NodeSample:
+    """Make a sample of a node of 10 GB. `used`: the memory of first attempts, by task."""
+    machine = MachineSample(cpu_percent=5.0, memory_available=int(free * GB), memory_total=10 * GB)
+    return NodeSample(machine, memory_used={(task_id, 1): int(memory * GB) for task_id, memory in used.items()})
+
+
+def test_an_attempt_that_is_found_elsewhere_uses_what_was_measured_there() -> None:
+    core = cluster(Core(outlived=True), a={"memory": 10}, b={"memory": 10})
+    task_id = core.create(memory=8 * GB)
+    core = core.again(outlived=True)
+    cluster(core, a={"memory": 10}, b={"memory": 10})
+    core.wait(2)
+    core.tell(Sampled(MachineSample(), nodes={"a": shows(10, {}), "b": shows(7, {task_id: 3})}))
+    core.tell(AttemptFound(task_id, 1, publishing=False, node="b"))
+    core.tell(AllFound())
+    a, b = core.state.nodes.by_name["a"], core.state.nodes.by_name["b"]
+    assert a.reserved == Reserved(), "nothing of it was ever there"
+    assert (b.reserved.unused_memory, b.ceiling().memory) == (5 * GB, 10 * GB)
+    assert core.state.reserved == b.reserved
+    core.end(task_id)
+    assert (b.reserved.memory, b.reserved.unused_memory, b.reserved.gone_memory) == (0, 0, 3 * GB)
+    assert (core.state.reserved.unused_memory, core.state.reserved.gone_memory) == (0, 3 * GB)

@@ -137,12 +137,12 @@ def test_who_waits_alone_needs_no_stream(
         async with at(socket) as client:
             await client.get_task(task_id)
             waiting = asyncio.create_task(client.wait(task_id))
-            await until(lambda: service._system.endings.awaits(task_id))
+            await until(lambda: service._system.consumers.endings.awaits(task_id))
             assert streams_of(own_server) == 0
             waiting.cancel()
-            await until(lambda: not service._system.endings.awaits(task_id))
+            await until(lambda: not service._system.consumers.endings.awaits(task_id))
             again = asyncio.create_task(client.wait(task_id))
-            await until(lambda: service._system.endings.awaits(task_id))
+            await until(lambda: service._system.consumers.endings.awaits(task_id))
             await asyncio.to_thread(service.cancel_task, task_id)
             assert (await again).status == "cancelled"
             assert streams_of(own_server) == 0
@@ -344,7 +344,7 @@ def test_waiting_outlasts_a_service_that_starts_again(tmp_path: Path, wish: Wish
         waiting = threading.Thread(target=lambda: statuses.append(client.wait(task_id, timeout=60).status))
         waiting.start()
         pause = threading.Event()
-        while not service._system.endings._waiting and not server._server._rooms.unix.streams:  # type: ignore[union-attr]  # it runs
+        while not service._system.consumers.endings._waiting and not server._server._rooms.unix.streams:  # type: ignore[union-attr]  # it runs
             pause.wait(0.01)
         assert server.stop()
         service.close()

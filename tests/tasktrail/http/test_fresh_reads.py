@@ -67,7 +67,7 @@ def hook() -> Iterator[Hook]:
 @pytest.fixture
 def lagging(tmp_path: Path, hook: Hook) -> Iterator[TaskService]:
     with TaskService.open(tmp_path / "data", config=Config(workers=1, allow_endpoints=(hook.host,))) as service:
-        service._system._to_projector._gather = 3600.0
+        service._system.consumers.to_projector._gather = 3600.0
         yield service
 
 
@@ -178,7 +178,7 @@ def test_views_that_do_not_come_are_told_and_old_ones_not_served(
 ) -> None:
     lagging.create_task(**wish())
     assert lagging.get_task(1).status == "pending"
-    lagging._system._to_projector.close()  # it may still have to announce the start
+    lagging._system.consumers.to_projector.close()  # it may still have to announce the start
     assert lagging._system.health.views.wait(30)  # and the check at the start folds, as a ping does
     (watched,) = [child for child in lagging._system._supervisor._children if child.name == "projector"]
     watched.since, watched.asked = lagging.source.clock.monotonic() + 3600, None

@@ -126,7 +126,7 @@ def test_who_hangs_up_is_not_waited_for(
     with httpx.Client(transport=wire, base_url="http://localhost") as client, pytest.raises(httpx.ReadTimeout):
         client.get(f"/v1/tasks/{task_id}?wait=60", timeout=0.3)
     assert eventually(lambda: room_of(server).waiters.total() == 0)
-    assert not service._system.endings._waiting
+    assert not service._system.consumers.endings._waiting
 
 
 def test_those_who_wait_leave_room_for_others(

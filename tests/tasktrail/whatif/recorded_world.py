@@ -1,5 +1,6 @@
 """Makes histories: the real core in virtual time, with people who send commands and attempts that run for a while."""
 
+import signal
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -112,18 +113,20 @@ class World:
         outcome = str(run.options.get("end", "completed"))
         if run.options.get("saves"):
             self._later(seconds / 2, lambda: self._save(run))
-        self._later(seconds, lambda: self._end(run.task_id, run.attempt, outcome))
+        takes = run.attempt * int(run.options.get("takes", 0))
+        self._later(seconds, lambda: self._end(run.task_id, run.attempt, outcome, takes))
 
     def _save(self, run: Run) -> None:
         if (run.task_id, run.attempt) not in self._ended:
             self.core.checkpoint(run.task_id, run.attempt)
 
-    def _end(self, task_id: int, attempt: int, outcome: str) -> None:
+    def _end(self, task_id: int, attempt: int, outcome: str, takes: int = 0) -> None:
         if (task_id, attempt) in self._ended:
             return
         self._ended.add((task_id, attempt))
         error = "" if outcome == "completed" else "connection refused"
-        self.core.end(task_id, outcome, attempt, error=error)  # type: ignore[arg-type]  # one of the ends there are
+        killed = {"exit_code": -signal.SIGKILL} if takes else {}
+        self.core.end(task_id, outcome, attempt, error=error, memory_used=takes, **killed)  # type: ignore[arg-type]  # one of the ends there are
         self._obey()
 
     # --- people and the service ---------------------------------------------------------------------------------
@@ -212,5 +215,9 @@ def _some_task(pick: int, known: int, now: datetime) -> dict[str, Any]:
         "timeout": 20.0 if pick % 5 == 0 else None,
         "total_timeout": 200.0 if pick % 5 == 1 else None,
         "depends_on": (pick % known + 1,) if known and pick % 9 == 0 else (),
-        "options": {"end": end, "saves": pick % 4 == 0 and end != "lost"},  # a checkpoint clears the count of crashes
+        "options": {
+            "end": end,
+            "saves": pick % 4 == 0 and end != "lost",  # a checkpoint clears the count of crashes
+            "takes": pick % 90 if end in ("failed", "lost") else 0,
+        },
     }

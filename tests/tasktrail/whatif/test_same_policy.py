@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from recorded_world import OPERATIONS, World
 
 from tasktrail.actors.core import dispatch
-from tasktrail.events import CreateTask, Failed, Started
+from tasktrail.actors.core.messages import Sampled
+from tasktrail.actors.core.resources import MachineSample
+from tasktrail.events import CreateTask, Failed, Retried, Started
 from tasktrail.events.commands import AddSchedule
 
 ACTIONS = st.lists(
@@ -112,6 +114,22 @@ def test_a_schedule_older_than_the_part_that_is_played_creates_nothing_by_itself
     assert answer.fidelity.exact, answer.fidelity.first_difference
     assert answer.fidelity.recorded_starts == 8
     assert ask(world, begin=begin).rows[-1].replayed.started == 8
+
+
+def test_a_kill_for_lack_of_memory_is_played_as_it_was_judged() -> None:
+    """Two of the four kills were no crashes, since more was reserved after each. The other two came with no more."""
+    world = World(slots=2, max_concurrent=2, max_memory=100, length=lambda _run: 3.0)
+    world.core.tell(Sampled(MachineSample(memory_available=200, memory_total=200)))
+    killed = world.create(memory=10, options={"end": "lost", "takes": 25})
+    for _ in range(12):
+        world.create(memory=30)
+        world.go_on(2)
+    world.settle()
+    expected = [record.event.estimate for record in world.records if isinstance(record.event, Retried)]
+    assert [one and one.memory for one in expected] == [50, None, None]
+    assert world.core.read(killed).attempt == 4
+    fidelity = ask(world).fidelity
+    assert fidelity.exact, fidelity.first_difference
 
 
 def test_a_start_that_the_core_would_not_have_made_is_told() -> None:
