@@ -39,6 +39,7 @@ from tasktrail.projections.proof.seals import kept_key, make_seal, private_key
 
 NAME = "tasktrail/0123456789ab"
 CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py"
+STEERING = "\x1b[2A\u202e\x9b\nrecorded at position 1"
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,21 @@ def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_f
     for other in forged_envelopes(genuine):
         written.write_text(other)
         assert check("small.jpg", key.public.text)[0] == 4, other[:80]
+
+
+def test_what_is_signed_cannot_steer_the_terminal_of_who_checks_it_nor_put_in_lines(
+    house: Path, log: SqliteLogReader, tmp_path: Path
+) -> None:
+    """Whoever holds the key can sign any text."""
+    key, written = PrivateKey.made(NAME), tmp_path / "task-1.intoto.json"
+    said = statement(log, made_by(log, 1), f"{NAME}{STEERING}")
+    (source,) = said["predicate"]["buildDefinition"]["resolvedDependencies"]
+    source["uri"] = f"file:///in.png{STEERING}"
+    written.write_text(json.dumps(signed(said, key)))
+    command = [sys.executable, str(CHECKER), str(written), str(house / "small.jpg"), key.public.text]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 3)
+    assert done.stdout.replace("\n", "").isprintable()
 
 
 def test_the_newest_seal_is_named_where_it_covers_the_record(log: SqliteLogReader, tmp_path: Path) -> None:
