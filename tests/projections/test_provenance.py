@@ -451,8 +451,7 @@ def test_nothing_is_signed_of_a_record_that_is_not_what_its_hash_says(event: str
 
 def swap_tasks_in_the_index(path: Path) -> None:
     """Have the index of a log lead from task 1 to the records of task 2, and back. The records stay as they are."""
-    swap = ("UPDATE events SET task_id = -1 WHERE task_id = 1", "UPDATE events SET task_id = 1 WHERE task_id = 2")
-    swap += ("UPDATE events SET task_id = 2 WHERE task_id = -1",)
+    swap = [f"UPDATE events SET task_id = {new} WHERE task_id = {old}" for old, new in ((1, -1), (2, 1), (-1, 2))]
     of_index = "type = 'index' AND name = 'one_version_once'"
     with forging(path) as conn:
         for statement in swap:
