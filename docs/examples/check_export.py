@@ -62,12 +62,17 @@ def checked(file: Path, key: str) -> dict:
     return statement["predicate"]
 
 
+def show(text: str) -> None:
+    """Print a line in ASCII: what was signed must neither steer the terminal nor put in lines."""
+    print(ascii(text)[1:-1])
+
+
 try:
     said = checked(Path(sys.argv[1]), sys.argv[2])
 except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, VerificationError) as error:
-    print(f"NOT as it was signed: {error}")
+    show(f"NOT as it was signed: {error}")
     sys.exit(4)
 query, seal = said["query"], said["seal"]
-print(f"{said['rows']} rows of {said['log']}, as of position {said['position']} of {said['recorded_at']}")
-print(f"asked for: {json.dumps(query)}")
-print(f"newest seal then: {seal['size']} records, {seal['sealed_at']}, root {seal['root']}")
+show(f"{said['rows']} rows of {said['log']}, as of position {said['position']} of {said['recorded_at']}")
+print(f"asked for: {json.dumps(query)}")  # ASCII already
+show(f"newest seal then: {seal['size']} records, {seal['sealed_at']}, root {seal['root']}")

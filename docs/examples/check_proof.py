@@ -76,11 +76,11 @@ def opened(note, key):
     need(raw[:1] == b"\1" and short.hex() == named, "this is no key for seals: give NAME+HASH+KEY itself")
     body, _, signatures = note.rpartition("\n\n")
     need(re.fullmatch(r"(— \S+ \S{7,}\n)+", signatures), "the seal has another form")
-    lines = re.findall(r"(\S+) (\S+)\n", signatures)
-    for whose, found in [(whose, decoded(signature)) for whose, signature in lines]:
+    for whose, found in [(whose, decoded(line)) for whose, line in re.findall(r"(\S+) (\S+)\n", signatures)]:
         if (whose, found[:4]) == (name, short):
             need(is_signed(raw[1:], (body + "\n").encode(), found[4:]), "the signature is none of this seal")
             origin, size, root, tasks, tasks_root, time = SEAL.fullmatch(body + "\n").groups()
+            need(origin == name, "this is the seal of another log than the key is for")
             return origin, int(size), base64.b64decode(root), int(tasks), base64.b64decode(tasks_root), time
     raise ValueError("the seal is not signed with this key")
 

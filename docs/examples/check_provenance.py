@@ -70,16 +70,21 @@ def checked(statement: Path, file: Path, key: str) -> dict:
     return said["predicate"]
 
 
+def show(text: str) -> None:
+    """Print a line in ASCII: what was signed must neither steer the terminal nor put in lines."""
+    print(ascii(text)[1:-1])
+
+
 try:
     found = checked(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
 except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, VerificationError) as error:
-    print(f"NOT shown: {error}")
+    show(f"NOT shown: {error}")
     sys.exit(4)
 run, built = found["runDetails"], found["buildDefinition"]
-print(f"made by {run['metadata']['invocationId']} ({built['externalParameters']['type']})")
+show(f"made by {run['metadata']['invocationId']} ({built['externalParameters']['type']})")
 for source in built["resolvedDependencies"]:
-    print(f"from {source['uri']}, sha256 {source.get('digest', {}).get('sha256', 'not recorded')}")
+    show(f"from {source['uri']}, sha256 {source.get('digest', {}).get('sha256', 'not recorded')}")
 beside = {one["name"]: one["annotations"] for one in run["byproducts"]}
-print(f"recorded at position {beside['log']['position']}")
+show(f"recorded at position {beside['log']['position']}")
 if seal := beside.get("seal"):
-    print(f"sealed with {seal['size']} records, {seal['sealed_at']}, root {seal['root']}")
+    show(f"sealed with {seal['size']} records, {seal['sealed_at']}, root {seal['root']}")

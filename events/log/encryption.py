@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ..context import NOTHING_KNOWN, Belongings
 from ..errors import ChangedMeanwhile, LogCorrupt
-from ..recorded import Fact
+from ..recorded import EVENT_TAGS, Fact
 from ..system_events import CommandRefused, ScheduleAdded, SourceAdded, UserErased
 from ..task_events import Cancelled, Created
 from .archives import Archives
@@ -29,12 +29,16 @@ from .stubs import read_drops
 
 Row = tuple[Any, ...]
 _DIGEST = b"personal:"
+_CREATED = EVENT_TAGS[Created]
 _MOST_KNOWN = 100_000
 _KEY_OF = f"""
     SELECT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM events
     WHERE task_id = ? AND version = 1 AND substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
 """  # noqa: S608 - our own words
-_FIRSTS = "SELECT task_id, data FROM events WHERE position > ? AND position <= ? AND version = 1 AND event = 'created'"
+_FIRSTS = """
+    SELECT position, task_id, data FROM events
+    WHERE position > ? AND position <= ? AND version = 1 AND event = 'created'
+"""
 _RECORDS_OF = f"""
     SELECT count(*) FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
         AND substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) IN (SELECT value FROM json_each(?))
@@ -46,8 +50,8 @@ _ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' 
 def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belongings) -> Belongings:
     """The personal data of a user, up to the end of the log. It scans the first records of all tasks.
 
-    `known`: what was found before, so that only later records are scanned. Raises `sqlite3.Error`, and
-    `ChangedMeanwhile` when something of that is gone.
+    `known`: what was found before, so that only later records are scanned. Raises `sqlite3.Error`,
+    `ChangedMeanwhile` when something of that is gone, and `KeysUnreadable` as `collect_belongings` does.
     """
     head = int(conn.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0])
     names = keys.of_user(user_id)  # a key exists before a record is encrypted with it
@@ -55,8 +59,9 @@ def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belong
         refuse_change(user_id, known, names, dropped=any(read_drops(conn, known.position)))
     # Records that are archived meanwhile are found in the archive, or twice.
     stored = conn.execute(_FIRSTS, (known.position, head))
-    archived = ((row[1], row[13]) for row in Archives(conn).of_kind("created", known.position) if row[0] <= head)
-    return collect_belongings(chain(stored, archived), names, user_id, known, head)
+    found = Archives(conn).of_kind("created", known.position)
+    archived = ((row[0], row[1], row[13]) for row in found if row[0] <= head)
+    return collect_belongings(chain(stored, archived), keys, names, user_id, known, head)
 
 
 def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, dropped: bool) -> None:
@@ -66,24 +71,70 @@ def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, drop
 
 
 def collect_belongings(
-    firsts: Iterable[tuple[int, str]], names: tuple[str, ...], user_id: int, known: Belongings, head: int
+    firsts: Iterable[tuple[int, int, str]],
+    keys: Keys,
+    names: tuple[str, ...],
+    user_id: int,
+    known: Belongings,
+    head: int,
 ) -> Belongings:
-    """The data of a user up to `head`: `known`, and what `firsts`, the first records as task id and data, add to it."""
-    tasks, plain = set(known.tasks), set[int]()
-    for task_id, data in firsts:
+    """The data of a user up to `head`: `known`, and what `firsts` add to it.
+
+    Args:
+        firsts: the first records, as position, task id and data.
+        keys: the keys of all users.
+        names: the names of this user's keys.
+        user_id: the user.
+        known: what was found before.
+        head: the last position.
+
+    Raises:
+        KeysUnreadable: a key is kept under another user than the one whose tasks it encrypts. To erase either user
+            would destroy the wrong key.
+    """
+    tasks, plain, seen = set(known.tasks), set[int](), set[str]()
+    for position, task_id, data in firsts:
         if data.startswith(BEGINS):
-            if key_in(data) in names:
+            name = key_in(data)
+            if name not in seen:
+                seen.add(name)
+                if is_under_another_user(keys, position, task_id, data):
+                    raise keys.misplaced(name)
+            if name in names:
                 tasks.add(task_id)
         elif _user_in(data) == user_id:
             plain.add(task_id)
     return Belongings(names, tuple(sorted(tasks)), known.plain + len(plain), head)
 
 
+def is_under_another_user(keys: Keys, position: int, task_id: int, data: str) -> bool:
+    """Whether the key of an encrypted task is kept under another user than its first record has.
+
+    The record is right: it is in the chain, and nothing protects the numbers of users in the file of keys. A record
+    that cannot be read is left to other checks. Raises `KeysUnreadable` if the file cannot be used.
+    """
+    row = (position, task_id, 1, _CREATED, *("",) * 9, data)
+    try:
+        name, box = box_of(row)
+        if not box or (kept := keys.kept(name)) is None:
+            return False
+        user_id, cipher = kept
+        secret = decrypt(cipher, base64.b64decode(box, validate=True), bound_to(row))
+        return _SECRET_USER.decode(secret).fields.user_id != user_id
+    except (InvalidTag, msgspec.MsgspecError, ValueError):
+        return False
+
+
 class _UserField(msgspec.Struct):
     user_id: int = 0
 
 
+class _Secret(msgspec.Struct):
+    fields: _UserField
+
+
 _USER = msgspec.json.Decoder(_UserField)
+_SECRET_USER = msgspec.json.Decoder(_Secret)
 
 
 def _user_in(data: str) -> int:

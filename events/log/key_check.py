@@ -1,19 +1,22 @@
 """Checks that a log's encrypted data can be read, and that erased data cannot."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
+from ..errors import KeysUnreadable
 from ..recorded import EVENT_TAGS
 from ..system_events import ErasureFinished, UserErased
-from .encryption import key_in
+from ..task_events import Created
+from .encryption import is_under_another_user, key_in
 from .faults import Damage
 from .keys import Keys
 from .log_reader import LogReader
 from .personal import is_lost
 
-_ERASED, _FINISHED = EVENT_TAGS[UserErased], EVENT_TAGS[ErasureFinished]
+_CREATED, _ERASED, _FINISHED = EVENT_TAGS[Created], EVENT_TAGS[UserErased], EVENT_TAGS[ErasureFinished]
 _ERASURE = msgspec.json.Decoder(UserErased)
 _FINISH = msgspec.json.Decoder(ErasureFinished)
 
@@ -41,8 +44,8 @@ def unreadable_records(log: LogReader, keys: Keys) -> SomeRecords:
 class KeyCheck:
     """Compares the keys that records name with those that exist.
 
-    A log is complete and unaltered without any key: a backup has none. So only a key that should be gone is a fault by
-    itself. It keeps the names of all keys in memory.
+    A log is complete and unaltered without any key: a backup has none. So only a key that should be gone, or that is
+    kept under another user than its data has, is a fault by itself. It keeps the names of all keys in memory.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -53,6 +56,10 @@ class KeyCheck:
         """Position of an erasure → the keys that it destroyed."""
         self._finished: set[int] = set()
         """Positions of the erasures that are finished."""
+        self._compared: set[str] = set()
+        """The keys whose users were compared."""
+        self._misplaced: dict[int, str] = {}
+        """Position of a task's first record → its key, which is kept under another user."""
 
     def see(self, row: tuple[Any, ...]) -> None:
         """Take in the raw stored values of the next record. An unreadable record is skipped: other checks report it."""
@@ -63,6 +70,8 @@ class KeyCheck:
             if not is_lost(row):
                 number, first = self._used.get(name, (0, position))
                 self._used[name] = SomeRecords(number + 1, first)
+                if event == _CREATED and name not in self._compared:
+                    self._compare_user(name, position, row[1], data)
             return
         try:
             if event == _ERASED:
@@ -71,6 +80,12 @@ class KeyCheck:
                 self._finished.add(_FINISH.decode(data).erasure)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return
+
+    def _compare_user(self, name: str, position: int, task_id: int, data: str) -> None:
+        self._compared.add(name)
+        with suppress(KeysUnreadable):  # reported with the views
+            if is_under_another_user(self._keys, position, task_id, data):
+                self._misplaced[position] = name
 
     def unreadable(self, log: LogReader, position: int) -> SomeRecords:
         """The records whose personal data cannot be read here, although the log holds no erasure of it.
@@ -93,7 +108,13 @@ class KeyCheck:
         return SomeRecords(sum(one.number for one in found), min(one.first for one in found)) if found else NO_RECORDS
 
     def faults(self) -> Iterator[tuple[int, str]]:
-        """Keys that should be gone but exist: the position of the erasure that destroyed them, and the fault."""
+        """The position and the message of each fault.
+
+        A key that should be gone but exists is one at the erasure that destroyed it, and a key that is kept under a
+        wrong user at the first task that it encrypts.
+        """
         for position in sorted(self._finished & self._erased.keys()):
             if number := sum(map(self._keys.can_open, self._erased[position])):
                 yield position, f"{number} of the keys that were destroyed here are there again: {self._keys.path}"
+        for position, name in self._misplaced.items():
+            yield position, self._keys.misplaced(name).message

@@ -118,6 +118,20 @@ class Keys:
             self._ciphers[key] = AESGCM(plain)
         return self._ciphers[key]
 
+    def kept(self, key: str) -> tuple[int, AESGCM] | None:
+        """The user that a key is kept under, and the key; None if it is not in the file. It is not cached.
+
+        Raises `KeysUnreadable`.
+        """
+        conn = self._connected()
+        found = [] if conn is None else self._fetch(conn, "SELECT user_id FROM keys WHERE id = ?", (key,))
+        plain = self._plain(key) if found else None
+        return None if plain is None else (int(str(found[0][0])), AESGCM(plain))
+
+    def misplaced(self, key: str) -> KeysUnreadable:
+        """The error for a key that is kept under another user than the one whose data it encrypts."""
+        return self._unreadable(f"the key {key} is kept there under another user than the one whose data it encrypts")
+
     def can_open(self, key: str) -> bool:
         """Whether there is a usable key of that name. It is not cached, because very many may be asked for."""
         try:

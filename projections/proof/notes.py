@@ -77,15 +77,21 @@ class PublicKey:
         """The checkpoint in a note that this key has signed.
 
         Raises:
-            SealUnfit: it is not a note of a checkpoint, or this key has not signed it.
+            SealUnfit: it is not a note of a checkpoint, this key has not signed it, or it names another log than the
+                key. Witnesses tell logs apart by that name: under two of them, each would sign two histories.
         """
         body, lines = _parts(note)
         for name, raw in lines:
             if (name, raw[:_SHORT]) == (self.name, self._hash):
                 if not _fits(self._key, raw[_SHORT:], body.encode()):
                     raise SealUnfit(f"The signature of {self.name} does not match this text")
-                return _checkpoint(body)
+                return self._own(_checkpoint(body))
         raise SealUnfit(f"The note has no signature of the key {self.name}+{self._hash.hex()}")
+
+    def _own(self, checkpoint: LogCheckpoint) -> LogCheckpoint:
+        if checkpoint.origin != self.name:
+            raise SealUnfit(f"This is the seal of another log, {checkpoint.origin!r}, and the key is for {self.name}")
+        return checkpoint
 
 
 class WitnessKey:

@@ -79,8 +79,12 @@ def _sha256_of_folder(folder: Path) -> str:
 
 
 def _output_of(log: LogReader, task_id: int) -> str:
-    """The output path of a task. Empty if it makes no file: then `sha256` in its result may mean anything."""
+    """The output path of a task. Empty if it makes no file: then `sha256` in its result may mean anything.
+
+    Raises `LogCorrupt` if the record was changed.
+    """
     (created,) = log.read_task_after(task_id, 0, 1)
+    refuse_changed(log, created)
     return created.event.output_file if isinstance(created.event, Created) else ""
 
 
@@ -118,7 +122,7 @@ def provenance(
         UnknownTask, NothingMade, SealUnfit, Erased, LogCorrupt: as `made_by` and `key_of` do.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
-    refuse_changed(log, *(done.position for other in others if (done := log.last_of(other)) is not None))
+    refuse_changed(log, *(done for other in others if (done := log.last_of(other)) is not None))
     key, seal = key_of(name), None
     with suppress(SealUnfit):  # no readable seal, which `verify --seals` reports
         seal = newest_seal(seals, key.public)
@@ -167,7 +171,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
             remedy=f"`tasktrail history {task_id}` shows when and by whom. If it does not, the key is missing: see "
             "`tasktrail verify`.",
         )
-    refuse_changed(log, records[0].position, started.position, done.position)
+    refuse_changed(log, records[0], started, done)
     if done.event.kept_original:
         raise NothingMade(
             f"Task {task_id} has made no file, the original stays: {done.event.kept_original}",
@@ -183,7 +187,7 @@ def made_by(log: LogReader, task_id: int) -> Made:
         )
     ends = (log.last_of(other) for other in created.depends_on)
     completions = tuple(end for end in ends if end is not None and _was_available(end, started))
-    refuse_changed(log, *(end.position for end in completions))
+    refuse_changed(log, *completions)
     return Made(created, started, done, done.event, digest, completions)
 
 
@@ -294,6 +298,6 @@ def _version(log: LogReader, started: Recorded) -> str:
     found = log.newest_of("service_started", 0, started.position, 1)
     if not found:
         return ""
-    refuse_changed(log, found[0])
-    event = next(log.read(found[0] - 1, 1)).event
-    return event.version if isinstance(event, ServiceStarted) else ""
+    record = next(log.read(found[0] - 1, 1))
+    refuse_changed(log, record)
+    return record.event.version if isinstance(record.event, ServiceStarted) else ""

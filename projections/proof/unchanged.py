@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ...events import Recorded
 from ...events.errors import LogCorrupt
 from ...events.log.chain import GENESIS, link
 from ...events.log.log_reader import LogReader
@@ -18,11 +19,19 @@ def before_of_unchanged(log: LogReader, row: tuple[Any, ...]) -> bytes:
     return before
 
 
-def refuse_changed(log: LogReader, *positions: int) -> None:
-    """Raise `LogCorrupt` if the record at one of these positions does not match its hash."""
-    for position in positions:
-        (row,) = log.rows(position - 1, 1)
+def refuse_changed(log: LogReader, *records: Recorded) -> None:
+    """Raise `LogCorrupt` if one of these records does not match its hash, or is not the one at its position.
+
+    Records of a task are found through an index, which somebody may have made lead to records of another task: these
+    match their hashes.
+    """
+    for record in records:
+        (row,) = log.rows(record.position - 1, 1)
         before_of_unchanged(log, row)
+        if next(log.read(record.position - 1, 1)) != record:
+            raise LogCorrupt(
+                f"Position {record.position} of the log is not the record of task {record.task_id} that its index says"
+            )
 
 
 def _before(log: LogReader, position: int) -> bytes:

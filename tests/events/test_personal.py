@@ -248,6 +248,32 @@ def test_what_belongs_to_a_user_is_found_in_one_look_or_in_two(tmp_path: Path) -
             assert all(log.belongings(user, look[user]) == whole for look in looks)
 
 
+@pytest.mark.parametrize("users", [{7: 8, 8: 7}, {7: 9}], ids=["exchanged", "given to nobody we know"])
+def test_a_key_that_the_file_has_under_another_user_is_neither_erased_nor_sound(
+    tmp_path: Path, users: dict[int, int]
+) -> None:
+    """Otherwise an erasure of user 7 would destroy the data of user 8, or nothing, and say that it is done."""
+    path, file = tmp_path / "log.db", tmp_path / "keys.db"
+    with closing(opened(path)) as log:
+        journal = Journal(log)
+        one, other = journal.create(user_id=7), journal.create(user_id=8)
+        assert (log.belongings(7).tasks, log.belongings(8).tasks) == ((one,), (other,))
+        archive(journal, 1)
+        with closing(sqlite3.connect(file)) as conn:
+            stored = conn.execute("SELECT id, user_id FROM keys").fetchall()
+            changed = [(users.get(user, user), name) for name, user in stored]
+            conn.executemany("UPDATE keys SET user_id = ? WHERE id = ?", changed)
+            conn.commit()
+        for user in (7, 8):
+            with pytest.raises(KeysUnreadable, match="under another user"):
+                log.belongings(user)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        told = [(one.position, one.code, one.message) for one in verify(reader, keys=keys).findings]
+    places = [1, 2] if len(users) == 2 else [1]
+    assert [(position, code) for position, code, _ in told] == [(place, "key") for place in places]
+    assert all("under another user" in message for _, _, message in told)
+
+
 def test_what_is_gone_between_two_looks_is_not_taken_for_there(tmp_path: Path) -> None:
     with closing(opened(tmp_path / "log.db")) as log:
         journal = Journal(log)

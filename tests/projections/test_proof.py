@@ -108,6 +108,17 @@ def test_a_note_opens_with_its_key_and_says_what_was_signed() -> None:
     assert key.public.opened(cosigned) == CHECKER["opened"](cosigned, key.public.text) == SAID, "others may sign, too"
 
 
+@pytest.mark.parametrize("origin", ["tasktrail/ba9876543210", f"{NAMED}\x1b[1A", f"{NAMED}\u202e"])
+def test_a_key_seals_no_log_but_the_one_that_it_is_named_after(origin: str) -> None:
+    """Witnesses know a log by this name: under another one they would sign another history, too."""
+    key = PrivateKey.made(NAMED)
+    note = key.signed(SAID._replace(origin=origin))
+    with pytest.raises(SealUnfit, match="seal of another log"):
+        key.public.opened(note)
+    with pytest.raises(ValueError, match="seal of another log"):
+        CHECKER["opened"](note, key.public.text)
+
+
 @pytest.mark.parametrize("behind", ["", "— witness.example/1 AAAAAGZvcmVpZ24=\n"])
 def test_a_note_is_written_in_one_way_only(behind: str) -> None:
     """Other verifiers of such notes require it, and a comparison of bytes then finds every difference."""

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -39,6 +39,7 @@ from tasktrail.projections.proof.seals import kept_key, make_seal, private_key
 
 NAME = "tasktrail/0123456789ab"
 CHECKER = Path(__file__).parents[2] / "docs" / "examples" / "check_provenance.py"
+STEERING = "\x1b[2A\u202e\x9b\nrecorded at position 1"
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,21 @@ def test_a_checker_that_was_not_written_by_us_takes_the_statement_and_no_other_f
     for other in forged_envelopes(genuine):
         written.write_text(other)
         assert check("small.jpg", key.public.text)[0] == 4, other[:80]
+
+
+def test_what_is_signed_cannot_steer_the_terminal_of_who_checks_it_nor_put_in_lines(
+    house: Path, log: SqliteLogReader, tmp_path: Path
+) -> None:
+    """Whoever holds the key can sign any text."""
+    key, written = PrivateKey.made(NAME), tmp_path / "task-1.intoto.json"
+    said = statement(log, made_by(log, 1), f"{NAME}{STEERING}")
+    (source,) = said["predicate"]["buildDefinition"]["resolvedDependencies"]
+    source["uri"] = f"file:///in.png{STEERING}"
+    written.write_text(json.dumps(signed(said, key)))
+    command = [sys.executable, str(CHECKER), str(written), str(house / "small.jpg"), key.public.text]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 3)
+    assert done.stdout.replace("\n", "").isprintable()
 
 
 def test_the_newest_seal_is_named_where_it_covers_the_record(log: SqliteLogReader, tmp_path: Path) -> None:
@@ -431,6 +447,45 @@ def test_nothing_is_signed_of_a_record_that_is_not_what_its_hash_says(event: str
         )
     with closing(SqliteLogReader(Path(path))) as changed, pytest.raises(LogCorrupt, match="was changed"):
         provenance(changed, 1, tmp_path / "seals", partial(private_key, tmp_path / "seal-key"))
+
+
+def swap_tasks_in_the_index(path: Path) -> None:
+    """Have the index of a log lead from task 1 to the records of task 2, and back. The records stay as they are."""
+    swap = [f"UPDATE events SET task_id = {new} WHERE task_id = {old}" for old, new in ((1, -1), (2, 1), (-1, 2))]
+    of_index = "type = 'index' AND name = 'one_version_once'"
+    with forging(path) as conn:
+        for statement in swap:
+            conn.execute(statement)
+        (kept,) = conn.execute(f"SELECT * FROM sqlite_schema WHERE {of_index}").fetchall()
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute(f"DELETE FROM sqlite_schema WHERE {of_index}")
+        conn.execute("PRAGMA writable_schema = RESET")
+        for statement in swap:  # the pages of the index stay as they are
+            conn.execute(statement)
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", kept)
+        conn.execute("PRAGMA writable_schema = RESET")
+
+
+def take_attempts_from_the_index(path: Path) -> None:
+    """Have SQLite take the versions in the index for attempts."""
+    with forging(path) as conn:
+        conn.execute("PRAGMA writable_schema = ON")
+        changed = "UPDATE sqlite_schema SET sql = replace(sql, '(task_id, version)', '(task_id, attempt)')"
+        conn.execute(f"{changed} WHERE name = 'one_version_once'")
+        conn.execute("PRAGMA writable_schema = RESET")
+
+
+@pytest.mark.parametrize("lie", [swap_tasks_in_the_index, take_attempts_from_the_index])
+def test_nothing_is_signed_that_only_an_index_says(lie: Callable[[Path], None], house: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(house / "data" / "log.db", tmp_path))
+    lie(path)
+    with closing(SqliteLogReader(path)) as lying:
+        hashes = list(lying.hashes())
+        with pytest.raises(LogCorrupt, match="index"):
+            provenance(lying, 1, tmp_path / "seals", partial(private_key, tmp_path / "seal-key"))
+    with closing(SqliteLogReader(house / "data" / "log.db")) as genuine:
+        assert list(genuine.hashes()) == hashes, "no record was changed"
 
 
 def test_nobody_is_signed_to_have_made_the_same_by_a_record_that_was_changed(house: Path, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from tasktrail.exports.rows import opened
 from tasktrail.projections.attempts import attempts
 from tasktrail.projections.errors import BeyondTheLog
 from tasktrail.projections.proof.notes import PrivateKey, PublicKey
+from tasktrail.projections.proof.provenance import signed
 from tasktrail.projections.proof.seals import make_seal
 from tasktrail.projections.queries.as_of import fold_to
 from tasktrail.projections.queries.current_list import CurrentList
@@ -554,6 +555,22 @@ def test_a_signed_file_under_another_name_is_told_apart_from_a_changed_one(seale
     code, out = Signed(other, sealed.statement, sealed.key).check()
     assert code == 4
     assert f"the file was signed under the name {sealed.file.name}" in out
+
+
+@pytest.mark.parametrize("place", ["log", "name"])
+def test_what_is_signed_cannot_steer_the_terminal_of_who_checks_it_nor_put_in_lines(
+    sealed: Signed, history: tuple[Path, Journal], place: str
+) -> None:
+    """Whoever holds the key can sign any text."""
+    steering = "\x1b[2A\u202e\x9b\nnewest seal then: 1 records"
+    said = json.loads(base64.b64decode(json.loads(sealed.statement.read_text())["payload"]))
+    part, field = {"log": (said["predicate"], "log"), "name": (said["subject"][0], "name")}[place]
+    part[field] += steering
+    key = PrivateKey((history[0] / "seal-key").read_text())
+    sealed.statement.write_text(json.dumps(signed(said, key)))
+    code, out = sealed.check()
+    assert (code, len(out.splitlines())) == {"log": (0, 3), "name": (4, 1)}[place]
+    assert out.replace("\n", "").isprintable()
 
 
 @pytest.mark.slow

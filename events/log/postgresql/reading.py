@@ -65,7 +65,7 @@ _NEWEST_OF = """
 _DROPS = f"SELECT position, data FROM tasktrail.events WHERE event = '{DROPPING}' AND position > %s ORDER BY position"  # noqa: S608 - our own names
 _LEFT = f"SELECT {LEFT} FROM tasktrail.events WHERE position BETWEEN %s AND %s ORDER BY position"  # noqa: S608 - our own names
 _FIRSTS = """
-    SELECT task_id, data FROM tasktrail.events
+    SELECT position, task_id, data FROM tasktrail.events
     WHERE position > %s AND position <= %s AND version = 1 AND event = 'created'
 """
 _FIRST_DATA = "SELECT data FROM tasktrail.events WHERE task_id = %s AND version = 1"
@@ -239,11 +239,12 @@ class Reading:
 
     def _belongings(self, user_id: int, known: Belongings) -> Belongings:
         head = self.head().position
-        names = self._decrypt.keys.of_user(user_id)  # a key exists before a record is encrypted with it
+        keys = self._decrypt.keys
+        names = keys.of_user(user_id)  # a key exists before a record is encrypted with it
         if known.position:
             refuse_change(user_id, known, names, dropped=bool(self.drops(known.position)))
-        firsts = ((row[0], row[1]) for row in self._fetch(_FIRSTS, (known.position, head)))
-        return collect_belongings(firsts, names, user_id, known, head)
+        firsts = ((row[0], row[1], row[2]) for row in self._fetch(_FIRSTS, (known.position, head)))
+        return collect_belongings(firsts, keys, names, user_id, known, head)
 
     def _first_data(self, task_id: int) -> str:
         """The payload of a task's first record; empty if there is none."""
