@@ -58,6 +58,7 @@ def make_more_jobs(samples: Path, folder: Path) -> list[LongJob]:
             input_file=files[MANUAL],
             suffix=".pdf",
             options={"pages": "1-50"},
+            resumes=False,  # nearly all of the time is that of LibreOffice, before there is a piece
             lacks="" if find_libreoffice() else "LibreOffice",
         ),
         LongJob(

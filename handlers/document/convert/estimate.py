@@ -24,7 +24,7 @@ class _Needs(NamedTuple):
     seconds_a_byte: float
 
 
-_MEMORY, _TEMP, _SECONDS = 200_000_000, 7_000_000, 3.0
+_MEMORY, _TEMP, _SECONDS = 250_000_000, 7_000_000, 3.0
 """What LibreOffice needs for any document: bytes of memory and of its own files, and seconds."""
 _NEEDS: dict[Family, _Needs] = {
     "pdf": _Needs(0, 3, 2_000, 2, 0.2, 1e-8),
