@@ -135,15 +135,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def tasks_or_embedded(
-        self, first: "CreateTask | None" = None, *, begins: bool = True
+        self, first: "CreateTask | None" = None, *, begins: bool = True, coming: float = 0.0
     ) -> Iterator[tuple["Tasks", "TaskService | None"]]:
         """Open the running service, or a service inside this process, which is then also the second value.
 
         Args:
             first: the first command. If it is refused and there is no log, none is begun for it.
             begins: whether the inner service may begin a log; if not, `InvalidPath` is raised without one.
+            coming: seconds to wait for a service to appear.
         """
-        self._wait_for_start(0.0)
+        self._wait_for_start(coming)
         service = self.service_or_none()
         if service is None and (first is not None or not begins):
             self.environment.refuse_without_log(self, first)
@@ -152,6 +153,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         assert tasks is not None
         with closing(tasks):
             yield tasks, inside
+
+    @contextmanager
+    def tasks_or_log(self) -> Iterator["Tasks"]:
+        """Open the running service, or the log, without starting a task. Raises `InvalidPath` without a log."""
+        with self.tasks_or_embedded(begins=False, coming=COMING_FOR) as (tasks, _inside):
+            yield tasks
 
     def _wait_for_start(self, coming: float) -> None:
         """Wait until a service answers, or none will. `coming`: seconds for one to appear."""
