@@ -310,7 +310,9 @@ class PairParam(click.ParamType[tuple[str, Any]]):
             return value
         key, equals, text = value.partition("=")
         if not equals or not key:
-            self.fail(f"{value!r} is not key=value.", param, ctx)
+            is_file = ctx is not None and f"-o{value}" in ctx.meta.get(WORDS, ())
+            hint = f" Did you mean the file `./-o{value}`?" if is_file else ""
+            self.fail(f"{value!r} is not key=value.{hint}", param, ctx)
         try:
             return key, msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
