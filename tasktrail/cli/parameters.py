@@ -291,8 +291,10 @@ class TargetParam(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a folder that does not exist, which would become a file of that name."""
+        from ..events.existence import is_dir
+
         text = os.fsdecode(value)
-        if text.endswith(("/", "/.")) and not Path(text).is_dir():
+        if text.endswith(("/", "/.")) and not is_dir(Path(text)):
             self.fail(f"There is no folder {text!r}.", param, ctx)
         return super().convert(value, param, ctx)
 
