@@ -187,13 +187,14 @@ newest: ## Run the tests of media files with the newest releases that pyproject.
 	.venv-newest/bin/pytest -n $(JOBS) --maxprocesses 8 -m "not crash and not long" -p no:cacheprovider $(or $(ARGS),tests/handlers)
 
 # Made with the oldest Python we support: what it can install, the newer ones can too. What it cannot is pinned as in .venv,
-# which has to be of a newer one. There is a PyAV for each: the newest for Python 3.11 crashes on some sound.
+# which has to be of a newer one. There is a PyAV for each: the newest for Python 3.11 crashes on some sound. The newest numpy
+# for Python 3.11 has no wheel for 3.15, where only a compiler could install it.
 pins: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-pins && $(or $(PYTHON),python3.11) -m venv .venv-pins
 	.venv-pins/bin/pip install --quiet --upgrade pip setuptools
 	PYTHONWARNINGS="ignore:Editable installation" .venv-pins/bin/pip install --quiet --editable '.[media,ray]' --group dev --group bench --group outside --group postgresql
 	{ echo "# What CI installs, on Python 3.11 and on 3.13. Made by 'make pins'."; \
-	  .venv-pins/bin/pip freeze --all --exclude tasktrail | sed "s/^av==.*/&; python_version < '3.12'/"; \
+	  .venv-pins/bin/pip freeze --all --exclude tasktrail | sed "s/^av==.*/&; python_version < '3.12'/; s/^numpy==.*/&; python_version < '3.15'\nnumpy>=2.5; python_version >= '3.15'/"; \
 	  $(BIN)/pip freeze | sed -n "/^aics-/p; s/^av==.*/&; python_version >= '3.12'/p"; } > constraints.txt
 	rm -rf .venv-pins
 

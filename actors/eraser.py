@@ -15,6 +15,7 @@ import pykka
 from ..events import TasktrailError
 from ..events.clock import Clock
 from ..events.errors import NotReady
+from ..events.existence import is_dir
 from ..events.log.opening import read_log
 from ..events.system_events import UserErased
 from ..handlers.elsewhere import FOLDER
@@ -163,4 +164,4 @@ class Eraser(Actor):
 
 
 def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+    return list(folder.iterdir()) if is_dir(folder) else []

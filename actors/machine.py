@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 import psutil
 
+from ..events.existence import exists, is_dir
 from ..events.reports import NodeSeen
 from ..events.system_events import LOCAL
 from .core.nodes import NodeSample
@@ -139,7 +140,7 @@ def _folders(mount: Path, root: str, path: str) -> tuple[Path, ...]:
     except ValueError:
         inside = PurePosixPath()
     own = mount / inside
-    if ".." in inside.parts or not own.is_dir():
+    if ".." in inside.parts or not is_dir(own):
         return (mount,)
     return (own, *list(own.parents)[: len(inside.parts)])
 
@@ -267,7 +268,7 @@ def local_node() -> NodeSeen:
 
 def _gpus() -> list[Path]:
     listed = Path("/proc/driver/nvidia/gpus")
-    return list(listed.iterdir()) if listed.is_dir() else []
+    return list(listed.iterdir()) if is_dir(listed) else []
 
 
 def disk_size(folder: Path) -> int:
@@ -288,7 +289,7 @@ def _disk_of(folder: Path) -> tuple[int, int, int]:
 
 def nearest_existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if exists(folder))
 
 
 def _affinity() -> float:

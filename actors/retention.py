@@ -19,6 +19,7 @@ import msgspec
 from ..events import TaskState, TasktrailError
 from ..events.clock import Clock, boot_seconds
 from ..events.errors import ChangedMeanwhile, NotReady, TaskForgotten
+from ..events.existence import exists, is_dir, is_file
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
 from ..events.log.stubs import Drop
@@ -404,14 +405,14 @@ class Retention(Actor):
                 old = header_of(path).position < last
             except SnapshotUnusable:
                 old = True
-            if old and path.exists():
+            if old and exists(path):
                 path.unlink(missing_ok=True)
                 self._take_snapshot()
 
     def _empty_folders(self, drops: Sequence[Drop]) -> None:
         gone = sorted(span for drop in drops for span in spans_of(drop.event.tasks))
         for folder in self._folders:
-            for entry in folder.iterdir() if folder.is_dir() else ():
+            for entry in folder.iterdir() if is_dir(folder) else ():
                 name = entry.name.partition(".")[0]  # notes stand beside a task's folder
                 if name.isdecimal() and is_within(int(name), gone):
                     with suppress(FileNotFoundError):  # others may remove it first
@@ -420,7 +421,7 @@ class Retention(Actor):
     def _drop_pictures(self) -> None:
         with suppress(FileNotFoundError):
             for path in self._pictures.iterdir():
-                if path.is_file():
+                if is_file(path):
                     path.unlink(missing_ok=True)
 
     def _views_are_old(self) -> bool:

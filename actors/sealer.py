@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..events.clock import Clock, SystemClock
+from ..events.existence import exists
 from ..events.log.opening import read_log
 from ..projections.errors import SealUnfit, WitnessesDamaged
 from ..projections.proof.seals import make_seal, seal_files
@@ -135,7 +136,7 @@ class Sealer(Actor):
         position = self._position()
         if position == self._sealed:
             return
-        if not self._key_file.exists():
+        if not exists(self._key_file):
             self._tell_if_key_was_lost()
             return
         try:
@@ -148,7 +149,7 @@ class Sealer(Actor):
     def _tell_if_key_was_lost(self) -> None:
         """Warn if the key is missing although there are seals. With neither, the log is not meant to be sealed."""
         try:
-            if not (self._folder.exists() and seal_files(self._folder)):
+            if not (exists(self._folder) and seal_files(self._folder)):
                 self._on_trouble("")
                 return
             why = f"{self._key_file} is missing, although there are seals made with it"

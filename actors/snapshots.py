@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from ..events import TaskState
 from ..events.errors import LogCorrupt, NotReady, TaskForgotten
+from ..events.existence import is_dir
 from ..events.log.event_log import Head, ReadableLog
 from ..events.log.stubs import forgotten
 from ..events.recorded import Stub
@@ -291,7 +292,7 @@ def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
 
 def delete_snapshots(folder: Path) -> None:
     """Delete all snapshots: the next ones are made from the whole log."""
-    if folder.is_dir():
+    if is_dir(folder):
         clear_parts(folder)
     for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
         (folder / kind.name).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin, get_t
 import msgspec
 
 from .contract import Finished, Rejected, Stopped, TaskContext
-from .errors import InvalidFunction
+from .errors import BadAnswer, InvalidFunction
 
 _VALUE = "value"
 _OUTCOMES = (Finished, Stopped, Rejected)
@@ -79,14 +79,24 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def runner(function: Callable[..., Any], shape: FunctionSpec) -> Callable[[TaskContext[Any]], Any]:
-    """Wrap the function so that an attempt can call it: its arguments come from the task."""
+    """Wrap the function so that an attempt can call it: its arguments come from the task.
+
+    A call raises `BadAnswer` for a value that is not of the annotated type: whoever asks for the result later, or
+    depends on it, could not read it.
+    """
 
     def run(context: TaskContext[Any]) -> Any:
         answer = shape.call(function, context)  # a coroutine if it is `async def`; the caller awaits it
-        return awaited(answer) if inspect.iscoroutine(answer) else recorded_result(answer)
+        return awaited(answer) if inspect.iscoroutine(answer) else checked(answer)
 
     async def awaited(answer: Coroutine[Any, Any, Any]) -> Finished | Stopped | Rejected:
-        return recorded_result(await answer)
+        return checked(await answer)
+
+    def checked(answer: Any) -> Finished | Stopped | Rejected:
+        outcome = recorded_result(answer)
+        if outcome is not answer and shape.returns is not Any:
+            _check_result(function.__name__, outcome, shape.returns)
+        return outcome
 
     return run
 
@@ -232,6 +242,8 @@ def _name(hint: Any) -> str:
     """An annotation as it is written in source."""
     if any(hint == role for role in (InputFile, OutputFile)):
         return "InputFile" if hint == InputFile else "OutputFile"
+    if hint is type(None):
+        return "None"
     if _is_union(hint):
         return " | ".join(map(_name, get_args(hint)))
     if isinstance(get_origin(hint), type) and get_args(hint):
@@ -313,3 +325,21 @@ def value_of(result: Mapping[str, Any]) -> Any:
     if not result:
         return None
     return result[_VALUE] if list(result) == [_VALUE] else dict(result)
+
+
+def typed_value(result: Mapping[str, Any], returns: Any) -> Any:
+    """The returned value as the annotated type. Raises `msgspec.ValidationError`."""
+    value = value_of(result)
+    return value if returns is Any else msgspec.json.decode(msgspec.json.encode(value), type=returns)
+
+
+def _check_result(name: str, outcome: Any, returns: Any) -> None:
+    try:
+        typed_value(outcome.result, returns)
+    except msgspec.ValidationError as error:
+        raise BadAnswer(
+            f"{name} is annotated to return {_name(returns)}, and what it returned is not that: {error}",
+            remedy="Correct the function or its annotation, restart the service, and retry the task.",
+        ) from error
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return  # no JSON at all, which is refused with a clear message when it is recorded

@@ -11,6 +11,23 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["image", "video", "audio", "document", "model"]
 
+READERS: dict[Kind, tuple[str, ...]] = {
+    "image": ("image_thumbnail", "image_convert"),
+    "video": ("video_convert", "video_preview", "video_thumbnail", "audio_convert"),
+    "audio": ("audio_convert",),
+    "document": ("document_preview",),
+    "model": ("model_preview",),
+}
+"""The built-in types that read each kind. A worker knows only the types that it runs, so it cannot ask the registry."""
+
+_IN_WORDS: dict[Kind, str] = {
+    "image": "an image",
+    "video": "a video",
+    "audio": "sound",
+    "document": "a document",
+    "model": "a 3-D model",
+}
+
 _HEAD = 4096
 _TS_PACKETS = ((0, 188), (4, 192))
 """Where a packet of a transport stream has its mark, and how far on the next one is. Camcorders put a time before
@@ -97,6 +114,19 @@ def kind_of(path: Path) -> Kind | None:
     finally:
         os.close(fd)
     return _kind(head, path.suffix.lower()) if head else None
+
+
+def readers_of_another_kind(path: Path, accepts: tuple[Kind, ...]) -> str:
+    """A clause that names the built-in types for the file, if it is of none of the kinds that a type `accepts`."""
+    try:
+        kind = kind_of(path) if accepts else None
+    except OSError:
+        return ""
+    if kind is None or kind in accepts:
+        return ""
+    *others, last = READERS[kind]
+    names = f"{', '.join(others)} and {last} read" if others else f"{last} reads"
+    return f"it is {_IN_WORDS[kind]}, which {names}"
 
 
 def _kind(head: bytes, suffix: str) -> Kind | None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from ..events.existence import is_file
 from ..events.reports import Run
 from .errors import CertificateOutOfDate, ManifestMissing
 from .pieces import settled
@@ -121,7 +122,7 @@ class Signing:
 
         output, source = Path(run.output_file), Path(run.input_file)
         form = FORMATS.get(output.suffix.lower())
-        if form is None or not part.is_file():
+        if form is None or not is_file(part):
             return {}
         self.check(run)
         signed = Path(run.work_dir) / f"manifest{output.suffix}"

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from ..events.errors import InvalidPath, OutputExists
+from ..events.existence import exists
 from ..events.reports import AttemptEnded, Run
 from .inputs import Input
 from .publish import ACCESS_LIST, NO_HARD_LINKS, identity_of, note_path, part_path, publish, sync_folder, write_note
@@ -186,7 +187,7 @@ def _places(run: Run) -> Iterator[Path]:
 def _make_folder(folder: Path) -> None:
     """Make the folder with all above it, durably: otherwise a power failure could lose it with the name in it."""
     missing = [folder, *folder.parents]
-    for one in reversed([path for path in missing if not path.exists()]):
+    for one in reversed([path for path in missing if not exists(path)]):
         one.mkdir(exist_ok=True)
         sync_folder(one.parent)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from ..events import Checkpoint
+from ..events.existence import exists, is_dir
 from .contract import TaskContext
 
 _SAMPLE = 64 * 1024
@@ -85,7 +86,7 @@ class Pieces:
 
     def _recall(self) -> Iterator[Piece]:
         saved = recalled(self._context.checkpoint, self._fingerprint, _Saved)
-        if saved is None or saved.index != self._index.name or not self._index.exists():
+        if saved is None or saved.index != self._index.name or not exists(self._index):
             return
         for line in self._index.read_bytes().splitlines():
             with suppress(msgspec.DecodeError):  # a crash may have cut the last line
@@ -231,7 +232,7 @@ def settled(path: Path, *, sync: bool = True) -> tuple[int, str]:
     For a folder: the bytes of all its files, and the SHA-256 of what `sha256sum *` prints in it. `sync`: False if the
     content is durable already.
     """
-    if path.is_dir():
+    if is_dir(path):
         files = [(entry.name, *settled(entry, sync=sync)) for entry in sorted(path.iterdir())]
         lines = "".join(f"{digest}  {name}\n" for name, _size, digest in files)
         digest = hashlib.sha256(os.fsencode(lines)).hexdigest()
@@ -246,7 +247,7 @@ def settled(path: Path, *, sync: bool = True) -> tuple[int, str]:
 
 def size_of(path: Path) -> int:
     """Bytes of the file, or of all files in the folder."""
-    return sum(map(size_of, path.iterdir())) if path.is_dir() else path.stat().st_size
+    return sum(map(size_of, path.iterdir())) if is_dir(path) else path.stat().st_size
 
 
 def intact(path: Path, size: int, sha256: str) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from zlib import crc32
 
 from ..events.errors import OutputExists
+from ..events.existence import is_file
 from .errors import OutputMissing
 from .workspace import make_private_folder, remove_folder, space_taken
 
@@ -311,7 +312,7 @@ def write_note(note: Path, data: bytes) -> None:
 
 
 def _equal(part: Path, output_file: Path) -> bool:
-    return output_file.is_file() and not output_file.is_symlink() and filecmp.cmp(part, output_file, shallow=False)
+    return is_file(output_file) and not output_file.is_symlink() and filecmp.cmp(part, output_file, shallow=False)
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..events.existence import exists, is_dir
+
 
 class TempFileInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One temp file."""
@@ -138,7 +140,7 @@ def _remove_all_in(folder: Path) -> None:
 
 def remove_entry(path: Path) -> None:
     """Remove a path: a folder with all below it, or a file; of a link only the link."""
-    if path.is_dir() and not path.is_symlink():
+    if is_dir(path) and not path.is_symlink():
         remove_folder(path)
     else:
         path.unlink(missing_ok=True)
@@ -263,7 +265,7 @@ class TempFiles:
             if self._look_at(info.task_id) != info:
                 continue  # it has run and ended meanwhile: the next cleanup sees its new age
             self.remove(info.task_id)
-            if not info.path.exists():
+            if not exists(info.path):
                 removed.append(info)
                 too_much -= info.size
         return removed

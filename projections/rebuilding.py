@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..events.existence import exists
 from ..events.log.event_log import ReadableLog, ReportProgress
 from ..events.log.log_reader import LogReader
 from .comparison import compare_views
@@ -39,7 +40,7 @@ def build_beside(log: LogReader, path: Path, progress: ReportProgress | None = N
     beside = beside_of(path)
     schema.delete_files(beside)
     findings = Findings()
-    position = compare_views(log, path, findings, progress, beside) if path.exists() else None
+    position = compare_views(log, path, findings, progress, beside) if exists(path) else None
     if position is None or log.drops(position):  # records that were forgotten meanwhile may have been read
         position = build(log, path, progress)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)

@@ -12,6 +12,7 @@ from typing import Self
 
 from .errors import ListenFailed
 from .events.errors import InvalidPath, ServiceUnreachable
+from .events.existence import is_dir
 from .events.log.address import NAME as ADDRESS_FILE
 from .events.log.archives import folder_of
 from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
@@ -196,7 +197,7 @@ class UnixName:
         self.text = str(path)
         if len(os.fsencode(self.text)) <= MAX_UNIX_PATH:
             return
-        if not _DESCRIPTORS.is_dir():
+        if not is_dir(_DESCRIPTORS):
             raise ListenFailed(
                 f"The path of the socket is longer than {MAX_UNIX_PATH} bytes",
                 field="data",
@@ -249,7 +250,7 @@ def loose(paths: DataPaths) -> Iterator[Path]:
 def close_to_others(paths: DataPaths) -> None:
     """Set files to 0600 and folders to 0700. What cannot be changed stays as it is, and `doctor` reports it."""
     for path in loose(paths):
-        mode = PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE
+        mode = PRIVATE_FOLDER if is_dir(path) else PRIVATE_FILE
         with suppress(OSError):
             try:
                 # Another user may have put a link there meanwhile. Nothing is opened: closing a file again would drop
@@ -271,7 +272,7 @@ def give_to_owner(paths: DataPaths) -> None:
         return
     shared = _is_shared_with_others(paths.data, paths)
     ours = [path for path in _entries(paths.data) if _is_own(path) and path != paths.config]
-    own = {path.name for path in ours if not shared or not path.is_dir() or path.name.startswith("replaced-")}
+    own = {path.name for path in ours if not shared or not is_dir(path) or path.name.startswith("replaced-")}
     for folder, folders, files, here in os.fwalk(paths.data, follow_symlinks=False):
         if Path(folder) == paths.data:
             folders[:], files[:] = own.intersection(folders), own.intersection(files)
@@ -323,7 +324,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_own(path: Path) -> bool:
-    return bool((_FOLDERS if path.is_dir() and not path.is_symlink() else _FILES).fullmatch(path.name))
+    return bool((_FOLDERS if is_dir(path) and not path.is_symlink() else _FILES).fullmatch(path.name))
 
 
 def _is_shared_with_others(folder: Path, paths: DataPaths) -> bool:
@@ -341,16 +342,16 @@ def _own_paths(paths: DataPaths) -> Iterator[Path]:
     for path in _entries(paths.data):
         if not _is_own(path) or path in (paths.temp, paths.data / "tmp"):
             continue
-        if not path.is_dir():
+        if not is_dir(path):
             yield path
         elif not shared:
             yield path
             yield from _below(path)
-    yield from (path for path in _entries(paths.temp) if path.is_dir() and _TASKS_OWN.fullmatch(path.name))
+    yield from (path for path in _entries(paths.temp) if is_dir(path) and _TASKS_OWN.fullmatch(path.name))
 
 
 def _below(folder: Path) -> Iterator[Path]:
     for path in _entries(folder):
         yield path
-        if path.is_dir() and not path.is_symlink():
+        if is_dir(path) and not path.is_symlink():
             yield from _below(path)

@@ -62,6 +62,7 @@ from .consumers import Consumers
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
 from .events.errors import ConfigurationError, Fenced, LogGone, NotReady
+from .events.existence import exists
 from .events.forms import forms_fingerprint
 from .events.log.address import is_address
 from .events.log.files import read_mark, refuse_rescued
@@ -290,7 +291,7 @@ class System:
         if is_begun(self.paths.log):
             with closing(read_log(self.paths.log)) as log:
                 # If the service on this folder wrote the log's last record, the Eraser finishes what is open.
-                if self.paths.erasing.exists() or read_mark(self.paths.log) != log.head():
+                if exists(self.paths.erasing) or read_mark(self.paths.log) != log.head():
                     erase_here(log, self.paths)
 
     def _check_sandbox(self) -> None:
@@ -302,7 +303,7 @@ class System:
 
     def _outlive_hosts(self) -> None:
         """Wait until nothing can run any more on the cluster of the last service: an attempt must not run twice."""
-        if not self._on_cluster and self.paths.hosts.exists():
+        if not self._on_cluster and exists(self.paths.hosts):
             from .actors.cluster.roster import outlive_hosts
 
             outlive_hosts(self.paths.hosts, self.stopping.wait)

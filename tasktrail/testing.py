@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from .events import Checkpoint
+from .events.existence import exists, is_file
 from .handlers import Finished, Job, Outcome, Rejected, StopAsked, Stopped, TaskContext, TaskType, Unusable
 from .handlers.contract import ONE_CORE, Room, declared
 from .handlers.errors import OutputMissing
@@ -39,7 +40,7 @@ def job_for(
     """Make the argument of a type's `check`, `estimate` and `probe`. `size` is by default that of the input file."""
     source = Path(input_file)
     if size is None:
-        size = source.stat().st_size if source.is_file() else 0
+        size = source.stat().st_size if is_file(source) else 0
     return Job(options=options, input_file=source, output_file=Path(output_file), input_size=size, room=room)
 
 
@@ -185,7 +186,7 @@ def run_handler(handler: object, context: TaskContext[O]) -> Outcome:
     classify_answer(context, answer, stop_wanted=True)
     outcome = Finished(result=answer or {}) if answer is None or isinstance(answer, dict) else answer
     if isinstance(outcome, Finished) and (task_type.needs_output or context.output_file.name):
-        if context.output_part.exists():
+        if exists(context.output_part):
             context.output_part.replace(context.output_file)
         elif task_type.needs_output:
             raise OutputMissing(f"The handler ended without writing its output {context.output_part.name}")

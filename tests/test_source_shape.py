@@ -212,3 +212,31 @@ def test_an_exists_that_sqlite_may_join_is_found(tmp_path: Path) -> None:
         'where = """\n  WHERE EXISTS (SELECT 1)\n"""\n'
     )
     assert joinable(source) == [f"{source}:1", f"{source}:4"]
+
+
+ASKED = frozenset({"exists", "is_file", "is_dir"})
+
+
+def paths_that_say_no_for_unknown(paths: list[Path]) -> list[str]:
+    """Return places that ask a `Path` whether it is there; an entry of `os.scandir` raises what it does not know."""
+    return [
+        f"{path}:{node.lineno}"
+        for path in paths
+        for word in sorted(ASKED)
+        for node in parsed(path, f".{word}()")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == word
+        if not node.args and not node.keywords
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "entry")
+    ]
+
+
+def test_a_file_that_nobody_may_look_for_does_not_count_as_missing() -> None:
+    """`events/existence.py` says why; Python up to 3.13 would not show it."""
+    assert paths_that_say_no_for_unknown(list(sources(ROOT, *ROOMS))) == []
+
+
+def test_a_path_that_is_asked_itself_is_found(tmp_path: Path) -> None:
+    asks = tmp_path / "asks.py"
+    asks.write_text("from pathlib import Path\nhere = Path('log.db').exists()\nfolder = here.parent.is_dir()\n")
+    (tmp_path / "fine.py").write_text("import os\nfor entry in os.scandir('.'):\n    print(entry.is_dir())\n")
+    assert paths_that_say_no_for_unknown([asks, tmp_path / "fine.py"]) == [f"{asks}:2", f"{asks}:3"]

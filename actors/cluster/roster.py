@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...events.errors import NotReady
+from ...events.existence import exists
 from ...events.log.files import own_file
 from ..logger import get_logger
 from .lease import Fence
@@ -57,7 +58,7 @@ class Roster:
 
     def read(self) -> tuple[int, frozenset[str]]:
         """The epoch of the last service whose hosts it all names, and the names. 0 without a file; -1 if unusable."""
-        if self._path is not None and self._path.exists():
+        if self._path is not None and exists(self._path):
             try:
                 self._written = _content(self._path.read_text(encoding="utf-8"))
             except (OSError, ValueError, KeyError, TypeError) as error:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from ...events.existence import exists
 from ...handlers.elsewhere import (
     Appear,
     Fetch,
@@ -237,7 +238,7 @@ class Mover:
 
         def call_off() -> None:
             upload.call_off()
-            if not note.exists():
+            if not exists(note):
                 lock_of(note).unlink(missing_ok=True)
             os.close(lock)
 
@@ -288,11 +289,11 @@ class Mover:
                 continue
             try:
                 note.with_suffix(".new").unlink(missing_ok=True)
-                if note.exists():
+                if exists(note):
                     from .s3 import call_off_noted  # noqa: PLC0415 - as above
 
                     count += call_off_noted(self._client, note)
-                if not note.exists():
+                if not exists(note):
                     lock_of(note).unlink(missing_ok=True)
             except PlaceError:
                 continue  # the note stays for a process with the right credentials

@@ -5,6 +5,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from ...events.existence import is_dir
 from ...handlers.elsewhere import Storage, Sweep, clear_up
 from ...handlers.process.remote_files import MoverProcess
 from ..workers.worker_process import in_memory, storage_credentials, worker_environment
@@ -28,7 +29,7 @@ class Sweeper:
         if self._process is not None:
             self._process.close()
             self._process = None
-        if not self._folder.is_dir():
+        if not is_dir(self._folder):
             return
         clear_up(self._folder)
         if any((self._folder / "uploads").glob("*.json")):

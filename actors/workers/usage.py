@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from ...events.errors import TasktrailError
+from ...events.existence import exists
 from ...events.reports import AttemptEnded
 from ...handlers.errors import CpuLimitReached, MemoryLimitReached
 from ...handlers.process.channel import AttemptBounded
@@ -40,7 +41,7 @@ class Usage(NamedTuple):
 
 def can_measure() -> bool:
     """Whether this system lists the children of a process; a kernel may be built without."""
-    return Path(f"/proc/self/task/{os.getpid()}/children").exists()
+    return exists(Path(f"/proc/self/task/{os.getpid()}/children"))
 
 
 class _Stat(NamedTuple):

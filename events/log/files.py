@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..counted import counted
 from ..errors import LogGone
+from ..existence import exists
 from ..values import MAX_INTEGER
 from .event_log import Head
 
@@ -152,7 +153,7 @@ class LogFiles:
             if state[0] == "there":
                 return self._fold(conn, str(self.path))
             moved = self._moved_to()
-            if moved and not self.path.exists():
+            if moved and not exists(self.path):
                 return f"It was moved. {self._fold(conn, moved)}"
             return self._copy(conn)  # beside the file that replaced it, so that the next start cannot miss it
         except (sqlite3.Error, OSError) as error:
@@ -190,7 +191,7 @@ class LogFiles:
         return ""
 
     def _copy(self, conn: sqlite3.Connection) -> str:
-        target = next(name for name in _rescued_names(self.path) if not name.exists())
+        target = next(name for name in _rescued_names(self.path) if not exists(name))
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         copy = sqlite3.connect(target, isolation_level=None)
@@ -216,7 +217,7 @@ def refuse_rescued(path: Path) -> None:
 
 def rescued_logs(path: Path) -> list[Path]:
     """The logs that services have saved beside `path`, oldest first."""
-    return [rescued for rescued in _rescued_names(path) if rescued.exists()]
+    return [rescued for rescued in _rescued_names(path) if exists(rescued)]
 
 
 def _rescued_names(path: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import LOST_KEYS, KeysUnreadable
+from ..existence import exists
 from .files import create_private, read_small, refuse_pipes, sync
 from .personal import KEY_LENGTH
 from .schema import refuse_masked
@@ -70,7 +71,7 @@ class Keys:
 
     def exist(self) -> bool:
         """Whether there is a file of keys."""
-        return self.path.exists()
+        return exists(self.path)
 
     def missing(self) -> KeysUnreadable:
         """The error for a log with encrypted data but without a file of keys."""
@@ -230,7 +231,7 @@ class Keys:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: object) -> KeysUnreadable:
-        remedy = _OUT_OF_REACH if self.path.exists() and _is_out_of_reach(error) else _HALF_LOST
+        remedy = _OUT_OF_REACH if exists(self.path) and _is_out_of_reach(error) else _HALF_LOST
         return KeysUnreadable(f"{self.path} cannot be used: {error}", remedy=remedy)
 
     def _new(self, user_id: int) -> str:
@@ -293,12 +294,12 @@ class Keys:
         A kill at any moment leaves a file that has its master key: for a while both master keys are in theirs.
         """
         file = self._master_file(place)
-        self._write(keys, file, place, _masters_in(file) if file.exists() else {})
+        self._write(keys, file, place, _masters_in(file) if exists(file) else {})
         self.close()
 
     def _move_master(self, name: str, file: Path, place: str) -> None:
         there = self._master_file(place)
-        if there.exists() and name in _masters_in(there):  # an operator has moved it
+        if exists(there) and name in _masters_in(there):  # an operator has moved it
             conn = self._connected()
             assert conn is not None
             conn.execute("UPDATE master SET file = ?", (place,))
@@ -308,7 +309,7 @@ class Keys:
 
     def _begin(self, place: str) -> None:
         file = self._master_file(place)
-        if place and file.exists():
+        if place and exists(file):
             raise KeysUnreadable(
                 f"{file} is there already, and may hold the master key of other keys",
                 remedy="Name another file in `master_key`; each data folder has one of its own. If those keys are gone "
@@ -385,7 +386,7 @@ def _clear_up(file: Path) -> None:
     """Destroy the files that a kill has left beside a file of master keys: each may hold a key to be destroyed."""
     beside, old = _beside(file)
     _wipe(beside)
-    if old.exists() and file.exists() and old.samefile(file):  # the same file, still in use
+    if exists(old) and exists(file) and old.samefile(file):  # the same file, still in use
         old.unlink()
     _wipe(old)
 

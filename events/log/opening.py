@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import ConfigurationError
+from ..existence import exists
 from .address import is_address
 from .event_log import EventLog
 from .log_reader import LogReader
@@ -46,12 +47,12 @@ def read_log(place: Path) -> LogReader:
 
 def has_no_log(place: Path) -> bool:
     """Whether no log was ever begun in a file there. Always false for PostgreSQL, where only the database knows."""
-    return not place.exists() if is_address(place) else not is_begun_in_file(place)
+    return not exists(place) if is_address(place) else not is_begun_in_file(place)
 
 
 def is_begun(place: Path) -> bool:
     """Whether there is a log at that place; if not, opening it begins one. Raises `LogUnreachable`."""
-    if is_address(place) and place.exists():
+    if is_address(place) and exists(place):
         need_client()
         from .postgresql.reader import is_begun as has_log  # noqa: PLC0415 - its library is optional
 

@@ -21,6 +21,7 @@ from ..errors import (
     LogLocked,
     LogTooNew,
 )
+from ..existence import exists
 from ..ranges import spans_of
 from ..recorded import STUB, Fact, Recorded, timestamp
 from ..system_events import SegmentArchived
@@ -232,7 +233,7 @@ class SqliteEventLog(Reading):
         """
         full = _CHECKPOINT_PAGES * _PAGE_SIZE
         wal = Path(f"{self._path}-wal")
-        if wal.exists() and wal.stat().st_size > full // 2:
+        if exists(wal) and wal.stat().st_size > full // 2:
             return  # left by a service that was killed
         try:
             self._conn.execute("BEGIN IMMEDIATE")

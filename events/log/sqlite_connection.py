@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
+from ..existence import exists
 from .files import refuse_pipes
 from .schema import APPLIED, refuse_masked
 
@@ -24,7 +25,7 @@ def connect_read_only(path: Path, probe: str, tables: Collection[str] = ()) -> t
     try:
         return _connect_read_only(path, "mode=ro", probe, tables), False
     except sqlite3.OperationalError:
-        if not path.exists() or is_written(path):
+        if not exists(path) or is_written(path):
             raise
         return _connect_read_only(path, "mode=ro&immutable=1", probe, tables), True
 
@@ -35,7 +36,7 @@ def is_begun(path: Path) -> bool:
     A first start on a full disk leaves an empty file, a database without tables, or one with only an empty list of
     migrations. A file with more pages had tables once.
     """
-    if not path.exists() or not path.stat().st_size:
+    if not exists(path) or not path.stat().st_size:
         return False
     try:
         with closing(connect_read_only(path, "SELECT 1 FROM sqlite_schema LIMIT 1")[0]) as conn:

@@ -17,6 +17,7 @@ from ..errors import (
     OutcomeUnknown,
     TasktrailError,
 )
+from ..existence import exists
 from .files import free_files, try_to_write
 
 OPENING = "cannot be opened"
@@ -48,7 +49,7 @@ def explained(error: sqlite3.Error | OSError, path: Path, failure: str) -> Taskt
             return LogFull(f"{text} (no file can be made: `df -i`)", remedy=_DELETE_FILES)
         if _is_full(path):
             return LogFull(text)
-    if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not path.exists()):
+    if name == "SQLITE_READONLY_DBMOVED" or (kind == "SQLITE_CANTOPEN" and not exists(path)):
         return LogGone(text)
     meaning = _MEANINGS.get(kind or getattr(error, "errno", None), OutcomeUnknown)
     # A broken disk opens no file, and returns other bytes than were written: neither permissions nor damage.

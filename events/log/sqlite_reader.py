@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LogCorrupt
+from ..existence import exists
 from ..recorded import Recorded
 from ..task_events import Completed
 from .answers import first_of, has_sums, line_of, read_answered, unanswered
@@ -212,7 +213,7 @@ class SqliteLogReader(Reading):
 
     def size(self) -> int:
         """Bytes of the file and its write-ahead log."""
-        return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
+        return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if exists(path))
 
     def close(self) -> None:
         """Let go of the file."""

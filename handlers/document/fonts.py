@@ -7,6 +7,8 @@ from unicodedata import bidirectional
 
 from PIL import ImageFont, features
 
+from ...events.existence import is_file
+
 Face: TypeAlias = Literal["plain", "bold", "italic", "mono"]
 AnyFont: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -43,7 +45,7 @@ _TO_LEFT = ("R", "AL")
 def font_file(face: Face) -> Path | None:
     """The file of a face; None for the font built into Pillow."""
     places = (Path(folder, name) for name in _FILES[face] for folder in _FOLDERS)
-    path = next((path for path in places if path.is_file()), None)
+    path = next((path for path in places if is_file(path)), None)
     return font_file("plain") if path is None and face == "italic" else path  # often not installed with the others
 
 

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ...events.existence import is_file
 from ..attempt_output import pass_on
 from ..contract import Unusable
 from ..process import seccomp
@@ -87,7 +88,7 @@ def find_libreoffice() -> Path | None:
     for name in _NAMES:
         if found := shutil.which(name):
             return Path(found)
-    return next((place for place in _PLACES if place.is_file()), None)
+    return next((place for place in _PLACES if is_file(place)), None)
 
 
 def require_libreoffice(name: str) -> Path:
@@ -131,7 +132,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
         if code != _START_AGAIN:
             break
     pdf = folder / "out" / "document.pdf"
-    if not pdf.is_file() or not pdf.stat().st_size:
+    if not is_file(pdf) or not pdf.stat().st_size:
         raise OfficeFailedError(
             f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
             "save it anew with the program it comes from"
@@ -154,7 +155,7 @@ def _kept_from_tmp(program: Path) -> tuple[str, ...]:
     LibreOffice avoids /tmp only if it may not write there. Only its binary checks that, not the script that starts it.
     """
     binary = program.resolve().with_name("soffice.bin")
-    if not binary.is_file():
+    if not is_file(binary):
         return (str(program),)
     return (sys.executable, "-I", "-S", seccomp.__file__, str(binary))
 

@@ -4,6 +4,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from ...events.existence import exists
+
 _BLOCK = 16
 """Pixels of a side of a macroblock."""
 _BLOCKS_AT_ONCE = 8
@@ -24,4 +26,4 @@ def steady_x264(width: int) -> dict[str, str]:
 def _has_avx512() -> bool:
     """Whether the CPU has AVX-512. Then it has AVX2, too."""
     flags = Path("/proc/cpuinfo")
-    return platform.machine() == "x86_64" and flags.exists() and " avx512f " in flags.read_text()
+    return platform.machine() == "x86_64" and exists(flags) and " avx512f " in flags.read_text()

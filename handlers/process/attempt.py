@@ -35,6 +35,7 @@ from ..errors import BadAnswer, InputChanged, OutputMissing, PartMissing
 from ..estimated import as_recorded
 from ..inputs import Input
 from ..io_errors import error_text
+from ..kinds import readers_of_another_kind
 from ..manifests import Signing
 from ..originals import exchange, finish, kept, published_note, remove_used, use_up, why_kept
 from ..pieces import settled, size_of
@@ -95,7 +96,11 @@ def perform(
     except Unusable as error:
         print_causes(error)
         cause = explain(error)  # a library that was refused memory may have called the input damaged
-        ending = _rejected(run, str(error)) if cause is error else failure(run, cause, error.__traceback__, home=home)
+        ending = (
+            _rejected(run, _naming_readers(str(error), run, task_type))
+            if cause is error
+            else failure(run, cause, error.__traceback__, home=home)
+        )
     except InputChanged as error:
         ending = _changed(run, error)
     except BaseException as error:  # noqa: BLE001 - a handler may raise SystemExit; the worker must live on
@@ -319,6 +324,12 @@ def _stopped(run: Run | TaskContext[Any]) -> AttemptEnded:
 def _rejected(run: Run | TaskContext[Any], reason: str) -> AttemptEnded:
     text = plain_text(reason, ERROR_LIMIT)
     return AttemptEnded(run.task_id, run.attempt, "rejected", error=text, error_type="Rejected")
+
+
+def _naming_readers(reason: str, run: Run, task_type: TaskType) -> str:
+    """The reason; for a file of another kind than the type reads, also the types that read it."""
+    readers = readers_of_another_kind(Path(run.input_file), task_type.accepts) if run.input_file else ""
+    return f"{reason}; {readers}" if readers else reason
 
 
 def failure(

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...events.errors import OutputExists, TasktrailError
+from ...events.existence import is_dir
 from ...events.reports import AttemptProgressed, Run
 from ..contract import StopAsked, TaskType
 from ..elsewhere import (
@@ -231,7 +232,7 @@ class RemoteFiles:
 
         Raises OutputExists, StopAsked and the errors of storage.
         """
-        if part.is_dir():
+        if is_dir(part):
             raise OutputMissing(
                 "A folder of files cannot be stored elsewhere",
                 remedy="Name a file, such as a .zip, for the output; or a folder of this machine.",

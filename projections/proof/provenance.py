@@ -13,6 +13,7 @@ import msgspec
 
 from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
+from ...events.existence import is_dir, is_file
 from ...events.log.files import plain_file
 from ...events.log.key_check import unreadable_records
 from ...events.log.keys import Keys
@@ -46,7 +47,7 @@ def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
     `InvalidPath`.
     """
     try:
-        digest = _sha256_of_folder(file) if file.is_dir() else _sha256_of(file)
+        digest = _sha256_of_folder(file) if is_dir(file) else _sha256_of(file)
     except OSError as error:
         remedy = "Name a file that you may read, or the number of a task."
         raise InvalidPath(f"{str(file)!r} cannot be read: {error.strerror}", field="file", remedy=remedy) from error
@@ -70,7 +71,7 @@ def _sha256_of_folder(folder: Path) -> str:
     """SHA-256 of the output of `sha256sum *` in the folder, which is how tasks record it. Raises `OSError`."""
     files = sorted(folder.iterdir())
     for file in files:
-        if not file.is_file():
+        if not is_file(file):
             raise OSError(errno.EINVAL, f"{file.name!r} in it is no plain file")
         if "\n" in file.name:  # such a name could read as several files
             raise OSError(errno.EINVAL, f"{file.name!r} in it holds a line end")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ...events.counted import counted, plural
+from ...events.existence import exists
 from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER, plain_file, read_small
 from ...events.log.log_reader import LogReader
 from ...events.recorded import Recorded, to_the_second
@@ -89,7 +90,7 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
     checkpoint = checkpoint_of(key.public.name, trees, now)
     path = folder / f"{checkpoint.size}{SUFFIX}"
     with alone(folder):
-        if path.exists():
+        if exists(path):
             return read_seal(path, key.public), key.public
         write_durably(folder / KEY, key.public.text + "\n")
         note = key.signed(checkpoint)
@@ -105,7 +106,7 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
         OSError: the file cannot be written.
     """
     with alone(seal.path.parent):
-        found = read_small(seal.path).decode(errors="replace") if seal.path.exists() else seal.note
+        found = read_small(seal.path).decode(errors="replace") if exists(seal.path) else seal.note
         note = witness.added(found, answer)  # another process may have added another witness's signature meanwhile
         write_durably(seal.path, note)
     return seal._replace(note=note)
@@ -204,7 +205,7 @@ def named_seal(folder: Path, name: str, key: PublicKey | None = None) -> Seal:
     """The seal in a folder with this number of records, or the seal in a file. Raises `SealUnfit`."""
     number = name.isascii() and name.isdecimal()
     path = folder / f"{name}{SUFFIX}" if number else Path(name)
-    if number and not path.exists():
+    if number and not exists(path):
         sizes = ", ".join(path.stem for path in seal_files(folder)[-_SHOWN:])
         raise SealUnfit(
             f"There is no seal of {name} {plural(int(name), 'record')} in {folder}",
@@ -447,8 +448,8 @@ def private_key(path: Path, name: str, *, seals: Path | None = None) -> PrivateK
     If there are seals, the key was lost. With a new key of the same name, auditors could not link new seals to old.
     """
     with alone(path.parent):
-        if not path.exists():
-            if seals is not None and seals.exists() and seal_files(seals):
+        if not exists(path):
+            if seals is not None and exists(seals) and seal_files(seals):
                 message = f"The key that the seals in {seals} were signed with is missing: there is no {path}"
                 raise SealUnfit(message, field="seal_key", remedy=_KEY_AS_IT_WAS)
             write_durably(path, PrivateKey.made(name).text + "\n", new=True)

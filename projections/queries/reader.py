@@ -12,6 +12,7 @@ import msgspec
 from ...events import Task, TaskState
 from ...events.counted import counted
 from ...events.errors import InvalidValue, LogNotWritable, UnknownTask
+from ...events.existence import exists
 from ...events.log.sqlite_connection import connect_read_only, is_written
 from ...events.state import Status
 from ...events.task import Children, view
@@ -293,7 +294,7 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     except PermissionError as error:  # of the folder: whether the file is there cannot be seen
         raise ViewsFailed(f"{path} cannot be read: {error}", remedy=LogNotWritable.remedy) from error
     except (sqlite3.Error, UnicodeError) as error:
-        if not path.exists():
+        if not exists(path):
             raise ViewsDamaged(f"{path} is not there") from error
         kind = ViewsDamaged if isinstance(error, UnicodeError) or is_damage(error) else ViewsFailed
         raise kind(f"{path} cannot be read: {error}") from error

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
+from ...events.existence import exists
 from ...events.log.event_log import ReadableLog, ReportProgress
 from ...events.log.files import create_private, refuse_pipes
 from ...events.log.schema import refuse_masked
@@ -94,7 +95,7 @@ def known_end(path: Path, *, being_built: bool = False) -> ViewsEnd | None:
 
     `being_built`: another process builds them in one go. It is not held up by a lock.
     """
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         refuse_pipes(path)
@@ -232,7 +233,7 @@ def _copy(source: sqlite3.Connection, path: Path, on_step: Callable[[], None]) -
     """Copy into the file that readers may have open; if there is none, they see it when it is complete."""
     _built, beside = building(path)
     schema.delete_files(beside)  # what a kill has left
-    if path.exists():
+    if exists(path):
         _copy_into(source, path, on_step)
         return
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ...events import Recorded, TaskState
+from ...events.existence import exists
 from ...events.log.files import create_private
 from ...events.log.inserting import insert_rows
 from ...events.log.sqlite_connection import with_stable_plans
@@ -99,7 +100,7 @@ class TaskViews:
     def _open(self) -> sqlite3.Connection:
         conn: sqlite3.Connection | None = None
         try:
-            if isinstance(self._path, Path) and not self._path.exists():
+            if isinstance(self._path, Path) and not exists(self._path):
                 return self._start_over()
             conn = self._connect()
             return conn if schema.is_current(conn) else self._start_over(conn)

@@ -29,6 +29,7 @@ from ..events import Accepted, Command, CreateGraph, Recorded, TasktrailError
 from ..events.clock import Clock, SystemClock
 from ..events.counted import counted
 from ..events.errors import HistoryMissing, LogUnreachable, NotReady
+from ..events.existence import exists
 from ..events.log.archives import Archived
 from ..events.log.log_reader import LogReader
 from ..events.values import MAX_INTEGER
@@ -72,7 +73,7 @@ class ReadOnlyService(Served):
         """Raises `ConfigurationError`, and `DataInUse` if another process has the folder."""
         clock = clock or SystemClock()
         registry = Registry.load(config.handlers, presets=config.presets)
-        limits = config.limits(disk_size(paths.temp.parent if not paths.temp.exists() else paths.temp))
+        limits = config.limits(disk_size(paths.temp.parent if not exists(paths.temp) else paths.temp))
         snapshot = paths.snapshots / SCHEDULER_SNAPSHOT.name if config.snapshot_every else None
         self._endings = Endings()
         self._token_callbacks: list[Callable[[], None]] = []

@@ -29,6 +29,7 @@ from ..events import Checkpoint, Checkpointed, Created, Failed, Progressed, Reco
 from ..events.clock import Clock
 from ..events.counted import counted
 from ..events.errors import NOT_THERE, UnknownAttempt, UnknownBatch, UnknownTask
+from ..events.existence import exists
 from ..events.log.address import is_address
 from ..events.log.event_log import Erasable
 from ..events.log.stubs import forgotten
@@ -287,7 +288,7 @@ class Questions:
 
         `progress` is called now and then, with a position and the last one; a `Client` calls it once, at the end.
         """
-        if not self.source.paths.views.exists():  # where the log is at fault, they cannot be built anew
+        if not exists(self.source.paths.views):  # where the log is at fault, they cannot be built anew
             found = check_folder(self.source.log(), self.source.paths, progress)
             if not found.ok:
                 return found

@@ -19,6 +19,7 @@ from ..actors.core.sources import WatchedFolder
 from ..batches.request import MadeBatch, NewBatch
 from ..events import Accepted, Checkpoint, Command, Recorded, Task, TasktrailError
 from ..events.errors import InvalidPath, ServiceUnreachable, UnknownBatch, UnknownTask, WaitTimeout
+from ..events.existence import exists
 from ..events.log.archives import Archived
 from ..events.log.event_log import Erasable
 from ..events.state import FINISHED
@@ -120,7 +121,7 @@ class Remote(Commands):
             raise InvalidPath(f"{data!r} is an address, and no data folder", field="data", remedy=remedy)
         paths = DataPaths(path_of(data, "data"))
         paths.refuse_unusable()
-        if not paths.socket.exists():
+        if not exists(paths.socket):
             raise paths.no_service()
         return cls("http://localhost", socket=paths.socket)
 

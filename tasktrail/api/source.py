@@ -22,6 +22,7 @@ from ..config.settings import Config
 from ..events import Checkpointed, Progressed, Recorded, Started
 from ..events.clock import Clock, SystemClock
 from ..events.errors import DataInUse, InvalidPath, LogCorrupt, UnusableOrder
+from ..events.existence import exists
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.faults import without_place
@@ -132,7 +133,7 @@ class Source:
 
     def restore_deleted(self) -> None:
         """Have deleted views built anew before they are read other than by `ask`."""
-        if not self.paths.views.exists():
+        if not exists(self.paths.views):
             self.ask(lambda views: views.position)
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
@@ -294,7 +295,7 @@ class Unattended(Source):
     def _bring_up(self) -> None:
         try:
             with DataLock(self.paths.lock, "reader"):
-                had_views = self.paths.views.exists()
+                had_views = exists(self.paths.views)
                 try:
                     # Nobody may see the first page of a long log alone.
                     begin = self.log().head().position <= PAGE
@@ -324,7 +325,7 @@ class Unattended(Source):
 
     def _is_erasure_due(self) -> bool:
         """Whether a reader or a standby was killed while it erased something here, so that the rest is still owed."""
-        if not self.paths.erasing.exists():
+        if not exists(self.paths.erasing):
             return False
         from ..following.erasure import is_due  # it imports much that is needed in this case alone
 
@@ -353,12 +354,12 @@ class Unattended(Source):
     def _wait_until_built(self) -> None:
         """Wait while another process builds the views, for the first time or because they were deleted."""
         views = self.paths.views
-        if views.exists():
+        if exists(views):
             return
         files = building(views)
         head, since, sizes = self.log().head().position, self.clock.monotonic(), (0, 0)
         with self._folding_of(head) as progress:
-            while not views.exists():
+            while not exists(views):
                 before, sizes = sizes, (_size_of(files[0]), _size_of(files[1]))
                 patience = _SILENT_BUILD if any(sizes) and holder(self.paths.lock) is not None else _VIEWS_WITHIN
                 if sizes == before and self.clock.monotonic() >= since + patience:
@@ -478,7 +479,7 @@ def check_folder(
     from ..backups.evidence import with_missing  # this, too
 
     with closing(Keys(paths.log)) as keys:
-        found = verify(log, paths.views if paths.views.exists() else None, progress, seals, keys=keys)
+        found = verify(log, paths.views if exists(paths.views) else None, progress, seals, keys=keys)
     # A snapshot that knows more than the log is evidence, so no one should be advised to delete it.
     return with_snapshots(with_missing(_with_orders(found, log), paths), log, paths.snapshots)
 

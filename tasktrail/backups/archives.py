@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..events.counted import counted, plural
 from ..events.errors import BackupFailed, InvalidPath, LogCorrupt
+from ..events.existence import exists
 from ..events.log.archive_faults import archive_faults
 from ..events.log.archive_file import file_digest
 from ..events.log.archives import PUT_BACK, Archives, KnownArchive, folder_of
@@ -27,7 +28,7 @@ def archives_of(log: Path) -> list[KnownArchive]:
 def refuse_missing(copy: Path) -> None:
     """Raise `InvalidPath` if some of a backup's archives are missing beside it. Also raises what `archives_of` does."""
     segments, folder = archives_of(copy), folder_of(copy)
-    if missing := [one.name for one in segments if not (folder / one.name).exists()]:
+    if missing := [one.name for one in segments if not exists(folder / one.name)]:
         raise InvalidPath(
             f"Of {counted(len(segments), 'archive')} of the backup {copy}, {len(missing)} "
             f"{plural(len(missing), 'is', 'are')} missing in {folder}: {missing[0]}",
@@ -47,7 +48,7 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
     try:
         for segment in segments:
             target = folder / segment.name
-            if not (target.exists() and file_digest(target) == (segment.sha256, segment.size)):
+            if not (exists(target) and file_digest(target) == (segment.sha256, segment.size)):
                 folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
                 _copy(folder_of(log) / segment.name, target, segment)
                 added.append(target)
@@ -73,7 +74,7 @@ def remove(added: list[Path], folder: Path) -> None:
 
 
 def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
-    if not source.exists():
+    if not exists(source):
         raise LogCorrupt(
             f"Position {segment.first}: the archive {source} is missing",
             remedy="If tasks were forgotten just now, repeat it. If not, put the file from a backup in its place.",

@@ -19,6 +19,7 @@ import msgspec
 from ..config.load import load_config
 from ..events import Head
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt, OnlyInFiles, TasktrailError
+from ..events.existence import exists, is_dir
 from ..events.log.address import is_address
 from ..events.log.archives import folder_of
 from ..events.log.chain import GENESIS
@@ -198,7 +199,7 @@ def back_up(
     """
     paths = DataPaths(path_of(data, "data"))
     wanted = path_of(destination, "destination").absolute()
-    if str(destination).endswith(("/", "/.")) and not wanted.is_dir():  # a `Path` ends with neither
+    if str(destination).endswith(("/", "/.")) and not is_dir(wanted):  # a `Path` ends with neither
         raise InvalidPath(f"There is no folder {wanted}", field="destination", remedy="Make it first.")
     earlier = path_of(base, "base").absolute() if base is not None else None
     paths.refuse_unusable()
@@ -293,11 +294,11 @@ def _fitting(log: Path, base: Path) -> tuple[Path | None, str]:
 
 def _target(destination: Path) -> tuple[Path, bool]:
     """Return the file to make, and whether its name is final."""
-    named = not destination.is_dir()
+    named = not is_dir(destination)
     target = destination if named else destination / "tasktrail-backup"
-    if named and (target.exists() or target.is_symlink()):
+    if named and (exists(target) or target.is_symlink()):
         raise InvalidPath(f"{target} exists already", field="dest", remedy="Name another file, or a folder.")
-    if not target.parent.is_dir():
+    if not is_dir(target.parent):
         raise InvalidPath(f"There is no folder {target.parent}", field="dest", remedy="Make it first.")
     return target, named
 
@@ -309,7 +310,7 @@ def _give_name(part: Path, target: Path) -> None:
     except FileExistsError as error:
         raise InvalidPath(f"{target} exists already", field="dest", remedy="Name another file, or a folder.") from error
     except OSError:  # a file system without hard links
-        if target.exists():
+        if exists(target):
             raise InvalidPath(f"{target} exists already", field="dest", remedy="Name another file.") from None
         try:
             part.rename(target)

@@ -15,6 +15,7 @@ import msgspec
 from ..actors.logger import get_logger
 from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import ACCEPT_LOSS, BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
+from ..events.existence import exists
 from ..events.log.address import is_address, read_address, shown
 from ..events.log.files import mark_of, own_file, read_mark, refuse_rescued, rescued_logs
 from ..events.log.gaps import clear_gaps
@@ -177,7 +178,7 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
 
 
 def _missing(paths: DataPaths, record: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
-    is_there, on_server = paths.log.exists(), is_address(paths.log)
+    is_there, on_server = exists(paths.log), is_address(paths.log)
     place = read_address(paths.log) if on_server and is_there else paths.log
     seen = f", recorded at {timestamp(record.recorded_at)}" if record.recorded_at else ""
     if since:

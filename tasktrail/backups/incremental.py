@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..events.errors import BackupFailed, BaseUnfit, InvalidPath, LogCorrupt
+from ..events.existence import is_dir, is_file
 from ..events.log.archives import Archives
 from ..events.log.chain import GENESIS
 from ..events.log.event_log import Head, ReportProgress
@@ -72,11 +73,11 @@ class OtherTables(BaseUnfit):
 
 def bases(base: Path) -> Iterator[Path]:
     """Yield the file itself, or the backups in the folder, the newest first. Raises `InvalidPath` if it is neither."""
-    if base.is_dir():
+    if is_dir(base):
         named = [(match, path) for path in base.iterdir() if (match := _NAME.fullmatch(path.name))]
         named.sort(key=lambda one: (one[0][1], int(one[0][2])), reverse=True)
         yield from [path for _match, path in named]
-    elif base.is_file():
+    elif is_file(base):
         yield base
     else:
         raise InvalidPath(f"There is no backup at {base}", field="base", remedy="Name an earlier backup, or a folder.")

@@ -14,6 +14,7 @@ import msgspec
 
 from ..events.counted import counted
 from ..events.errors import DataNotEmpty, InvalidPath, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
+from ..events.existence import exists
 from ..events.log.address import NAME, check_address, read_address, shown, write_address
 from ..events.log.chain import GENESIS, link_row
 from ..events.log.event_log import Head, ReportProgress
@@ -69,7 +70,7 @@ def migrate(source: str | Path, target: str | Path, *, progress: ReportProgress)
     check_address(address)
     paths = DataPaths(path_of(source if into_database else target, "from" if into_database else "to"))
     paths.refuse_unusable()
-    if into_database and not (paths.data / _FILE).exists():
+    if into_database and not exists(paths.data / _FILE):
         raise InvalidPath(f"There is no log in {paths.data}", field="from", remedy="Name the data folder.")
     paths.make()
     with DataLock(paths.lock, "migrate"):
@@ -111,9 +112,9 @@ def _into_database(paths: DataPaths, address: str, progress: ReportProgress) -> 
     from ..events.log.postgresql.moving import fill, owned_log
 
     file, place = paths.data / _FILE, paths.data / NAME
-    if place.exists() and read_address(place) != address:
+    if exists(place) and read_address(place) != address:
         raise DataNotEmpty(f"The log of {paths.data} is at {shown(read_address(place))}", field="to")
-    if not place.exists():
+    if not exists(place):
         refuse_older_log(paths)
     now = datetime.now(UTC)
     with owned_log(address, now, begin=True) as database, closing(read_log(file)) as log:
@@ -134,15 +135,15 @@ def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migr
     from ..events.log.postgresql.reader import PostgresqlLogReader
 
     file, place = paths.data / _FILE, paths.data / NAME
-    if place.exists() and read_address(place) != address:
+    if exists(place) and read_address(place) != address:
         raise DataNotEmpty(f"The log of {paths.data} is at {shown(read_address(place))}, not there", field="to")
     now = datetime.now(UTC)
     with owned_log(address, now, begin=False), closing(PostgresqlLogReader(place, address)) as log:
         head = log.head()
         if not head.position:
             raise InvalidPath(f"There is no log at {shown(address)}", field="from")
-        if not file.exists():
-            if place.exists():
+        if not exists(file):
+            if exists(place):
                 refuse_older_log(paths)
             _refuse_unsound(log, Path(shown(address)), progress)
             with part_file(file) as part:
@@ -158,7 +159,7 @@ def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migr
                 if there.head() != head:
                     raise DataNotEmpty(f"{file} holds another log already", field="to")
     kept = ""
-    if place.exists():
+    if exists(place):
         kept = str(_set_aside(place, now))
     return Migrated(source=shown(address), target=str(file), position=head.position, head=head.hash.hex(), kept=kept)
 
@@ -198,7 +199,7 @@ def _answers(log: LogReader) -> Iterator[tuple[str, bytes, int, int]]:
 
 def _set_aside(path: Path, now: datetime) -> Path:
     """Rename the log that was moved, with its write-ahead log, so that nothing opens it by mistake."""
-    if not path.exists():
+    if not exists(path):
         return path
     aside = _aside(path, "moved", now)
     path.rename(aside)

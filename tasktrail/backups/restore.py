@@ -13,6 +13,7 @@ import msgspec
 from ..actors.core.board import TokenBoard, boards_of_tokens
 from ..actors.core.tokens import Tokens
 from ..events.errors import BackupFailed, DataNotEmpty, InvalidPath, LogCorrupt, LogTooNew, OnlyInFiles
+from ..events.existence import exists, is_dir, is_file
 from ..events.log.address import is_address
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import mark_of, rescued_logs
@@ -104,7 +105,7 @@ def restore(
     ):
         rescued = rescued_logs(paths.log)
         before, its_hash = max(log_end(log) for log in (paths.log, *rescued))
-        if not force and (paths.log.exists() or _wal(paths.log).exists() or rescued):
+        if not force and (exists(paths.log) or exists(_wal(paths.log)) or rescued):
             raise DataNotEmpty(f"{paths.data} holds a log already, which ends at position {before}")
         refuse_missing(origin)
         copy_log(origin, part, lambda reached, goal: progress(reached, 2 * goal))
@@ -132,13 +133,13 @@ def restore(
 @contextmanager
 def _made(paths: DataPaths) -> Iterator[None]:
     """Make the data folder and what a lock needs. If the restore fails, what was not there before is removed."""
-    folders = [folder for folder in (paths.temp, paths.data, *paths.data.parents) if not folder.exists()]
-    no_lock = not paths.lock.exists()
+    folders = [folder for folder in (paths.temp, paths.data, *paths.data.parents) if not exists(folder)]
+    no_lock = not exists(paths.lock)
     paths.make()
     try:
         yield
     except BaseException:
-        if no_lock and not paths.log.exists():
+        if no_lock and not exists(paths.log):
             paths.lock.unlink(missing_ok=True)
         for folder in folders:
             with suppress(OSError):  # somebody has put something there meanwhile
@@ -147,14 +148,14 @@ def _made(paths: DataPaths) -> Iterator[None]:
 
 
 def _origin(source: Path, paths: DataPaths) -> Path:
-    origin = source / "log.db" if source.is_dir() else source
-    if source.is_dir() and not origin.exists():
+    origin = source / "log.db" if is_dir(source) else source
+    if is_dir(source) and not exists(origin):
         newest = next(bases(source), None)
         remedy = "Name the file of a backup" + (f"; the newest there is {newest}." if newest else ", or a data folder.")
         raise InvalidPath(f"{source} is a folder without a log", field="src", remedy=remedy)
-    if not origin.is_file():
+    if not is_file(origin):
         raise InvalidPath(f"There is no backup at {source}", field="src", remedy="`tasktrail backup` makes one.")
-    if paths.log.exists() and origin.samefile(paths.log):
+    if exists(paths.log) and origin.samefile(paths.log):
         raise InvalidPath(f"{source} is the log of this very data folder", field="src", remedy="Name a backup.")
     return origin
 
@@ -216,9 +217,9 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
 
     After a kill in the middle the old log is still in its place and whole; the next try does all of this again.
     """
-    moves = [path for path in _files_of_another_log(paths) if path.exists()]
+    moves = [path for path in _files_of_another_log(paths) if exists(path)]
     rescued = rescued_logs(paths.log)
-    if not moves and not rescued and not paths.log.exists() and not _wal(paths.log).exists():
+    if not moves and not rescued and not exists(paths.log) and not exists(_wal(paths.log)):
         return ""
     aside = paths.data / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     aside.mkdir(mode=0o700)
@@ -227,9 +228,9 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         shutil.move(path, target)
     kept_wal = _wal(aside / paths.log.name)
-    if _wal(paths.log).exists():
+    if exists(_wal(paths.log)):
         shutil.copy2(_wal(paths.log), kept_wal)  # SQLite deletes it when the file it belongs to is damaged
-    if paths.log.exists():
+    if exists(paths.log):
         if _fold_write_ahead_log(paths.log):
             kept_wal.unlink(missing_ok=True)
         _link(paths.log, aside / paths.log.name)
@@ -245,7 +246,7 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
 
 def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Path]) -> None:
     """Keep the old log's archives with it. The next start removes those that the restored log does not have."""
-    if not paths.archive.is_dir():
+    if not is_dir(paths.archive):
         return
     for path in paths.archive.iterdir():
         if path in added:

@@ -22,6 +22,7 @@ from .terminal import print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from ..api.protocol import Tasks
     from ..events import Accepted, TasktrailError
@@ -82,7 +83,7 @@ def cancel_filtered(
     from ..projections import TaskFilters
 
     wanted = TaskFilters.parse(filters)
-    with session.tasks() as tasks:
+    with session.tasks_or_log() as tasks:
         ids = tasks.find_ids(changeable(wanted, OPEN, usual=OPEN))
         if ids and not yes:
             _ask(session, f"Cancel {_tasks(len(ids))}?")
@@ -141,7 +142,12 @@ def start_command(session: Session, ids: tuple[int, ...], reason: str | None, ac
     A task that cannot start at once is refused with the reasons, and nothing changes.
     """
     who, why = actor or default_actor(), reason or ""
-    return _each(session, ids, lambda tasks, task_id: tasks.start_task(task_id, reason=why, actor=who))
+    return _each(
+        session.tasks(),
+        ids,
+        lambda tasks, task_id: tasks.start_task(task_id, reason=why, actor=who),
+        as_json=session.as_json,
+    )
 
 
 @click.command(
@@ -174,13 +180,16 @@ def cancel_command(
     """Stop tasks, whether they wait or run; `retry` brings them back.
 
     With filters instead of ids, every unfinished task that passes them is cancelled, after a question that says how
-    many.
+    many. Without a service it does so by itself, and starts nothing: a service would first go on with the tasks.
     """
     who, why = actor or default_actor(), reason or ""
     if many_or_ids(ids, filters, "--type video_convert"):
         return cancel_filtered(session, filters, reason=why, actor=who, children=bool(children), yes=yes)
     return _each(
-        session, ids, lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who, children=bool(children))
+        session.tasks_or_log(),
+        ids,
+        lambda tasks, task_id: tasks.cancel_task(task_id, reason=why, actor=who, children=bool(children)),
+        as_json=session.as_json,
     )
 
 
@@ -219,10 +228,11 @@ def retry_command(
     if many_or_ids(ids, filters, "--status failed"):
         return retry_filtered(session, filters, reason=why, actor=who, force=bool(force), delay=delay or 0.0)
     return _each(
-        session,
+        session.tasks(),
         ids,
         lambda tasks, task_id: tasks.retry_task(task_id, reason=why, actor=who, force=bool(force), delay=delay or 0.0),
-        more=lambda tasks, task_id: _due(session, tasks, task_id),
+        lambda tasks, task_id: _due(session, tasks, task_id),
+        as_json=session.as_json,
     )
 
 
@@ -238,10 +248,12 @@ def _due(session: Session, tasks: "Tasks", task_id: int) -> str:
 
 
 def _each(
-    session: Session,
+    opened: "AbstractContextManager[Tasks]",
     ids: tuple[int, ...],
     send: Callable[["Tasks", int], "Accepted"],
     more: Callable[["Tasks", int], str] = lambda _tasks, _task_id: "",
+    *,
+    as_json: bool,
 ) -> int:
     """Send for one task after the other; if one is refused, the others are still sent.
 
@@ -250,17 +262,17 @@ def _each(
     from ..events.errors import TasktrailError
 
     code = DONE
-    with session.tasks() as tasks:
+    with opened as tasks:
         for task_id in ids:
             try:
                 accepted = send(tasks, task_id)
             except TasktrailError as error:
-                failed = complain(error, as_json=session.as_json, task_id=task_id)
+                failed = complain(error, as_json=as_json, task_id=task_id)
                 code = max(code, failed)
                 if failed == NO_SERVICE:
                     break
             else:
-                if session.as_json:
+                if as_json:
                     print_json(accepted)
                 else:
                     say(f"task {task_id}: accepted at position {accepted.position}{more(tasks, task_id)}")

@@ -1,5 +1,6 @@
 """The shared part of all commands: the options that each of them takes, help with examples, and their session."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from pathlib import Path
@@ -119,7 +120,9 @@ class CliCommand(click.Command):
 
 
 def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str]) -> click.UsageError:
-    """Return the error; if the unknown option is one of a task type, it shows how to write such an option."""
+    """Return the error. If the unknown option is a file's name or one of a task type, it shows how to write such."""
+    if file := _file_like(error.option_name, args):
+        return click.UsageError(f"No such option: {error.option_name}. Did you mean the file `./{file}`?", ctx)
     name = error.option_name.lstrip("-").replace("-", "_")
     if all(param.name != "task_type" for param in ctx.command.params):
         return error
@@ -135,6 +138,13 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
     value = value or next((word for word in after if not word.startswith("-")), "VALUE")
     message = f"No such option: {error.option_name} (an option of {owners[0][0]}). Did you mean `-o {name}={value}`?"
     return click.UsageError(message, ctx)
+
+
+def _file_like(option: str, args: Sequence[str]) -> str:
+    """Return the word that click has read as this unknown option, if it looks like the name of a file."""
+    words = [word for word in args if word.startswith("-") and word not in ("-", "--")]
+    whole = [word for word in words if word == option or (not word.startswith("--") and option[1:] in word[1:])]
+    return next((word for word in whole if Path(word).suffix[1:2].isalpha() or os.path.lexists(word)), "")
 
 
 class CliGroup(click.Group):

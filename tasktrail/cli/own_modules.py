@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..events.existence import exists, is_file
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,10 +24,10 @@ def importable(words: "Sequence[str]") -> tuple[str, ...]:
 
 def _from_file(file: Path) -> str:
     path = file.resolve()
-    if not path.is_file():
+    if not is_file(path):
         raise click.UsageError(f"There is no file {file}.")
     folder, parts = path.parent, [path.stem]
-    while (folder / "__init__.py").exists():
+    while exists(folder / "__init__.py"):
         folder, parts = folder.parent, [folder.name, *parts]
     _add(folder)
     name = ".".join(parts)
@@ -43,7 +45,7 @@ def _from_here(name: str) -> str:
         found = find_spec(name)
     except (ImportError, ValueError):
         found = None
-    if Path(name).is_file():
+    if is_file(Path(name)):
         raise click.UsageError(f"{name} is no file of Python: its name does not end in .py.")
     if found is None:
         file = f" Did you mean the file {name}.py?" if "/" in name else ""

@@ -291,8 +291,10 @@ class TargetParam(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a folder that does not exist, which would become a file of that name."""
+        from ..events.existence import is_dir
+
         text = os.fsdecode(value)
-        if text.endswith(("/", "/.")) and not Path(text).is_dir():
+        if text.endswith(("/", "/.")) and not is_dir(Path(text)):
             self.fail(f"There is no folder {text!r}.", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -310,7 +312,9 @@ class PairParam(click.ParamType[tuple[str, Any]]):
             return value
         key, equals, text = value.partition("=")
         if not equals or not key:
-            self.fail(f"{value!r} is not key=value.", param, ctx)
+            is_file = ctx is not None and f"-o{value}" in ctx.meta.get(WORDS, ())
+            hint = f" Did you mean the file `./-o{value}`?" if is_file else ""
+            self.fail(f"{value!r} is not key=value.{hint}", param, ctx)
         try:
             return key, msgspec.json.decode(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

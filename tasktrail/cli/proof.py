@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..events.counted import counted, plural
+from ..events.existence import exists
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain
 from .parameters import TASK_ID, TargetParam
@@ -36,7 +37,7 @@ def public_key_of(key: str | None) -> "PublicKey | None":
     from ..projections.proof.notes import PublicKey
     from ..projections.proof.seals import read_key
 
-    return PublicKey(key) if "+" in key and not Path(key).exists() else read_key(Path(key))
+    return PublicKey(key) if "+" in key and not exists(Path(key)) else read_key(Path(key))
 
 
 def authorities_in(path: Path | None) -> "Authorities | None":
@@ -54,7 +55,7 @@ def witness_keys(keys: Iterable[str]) -> "list[WitnessKey]":
     from ..projections.proof.notes import WitnessKey
     from ..projections.proof.seals import key_text
 
-    return [WitnessKey(text if "+" in text and not Path(text).exists() else key_text(Path(text))) for text in keys]
+    return [WitnessKey(text if "+" in text and not exists(Path(text)) else key_text(Path(text))) for text in keys]
 
 
 def refuse_no_address(address: str, remedy: str) -> None:

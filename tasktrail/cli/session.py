@@ -135,15 +135,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def tasks_or_embedded(
-        self, first: "CreateTask | None" = None, *, begins: bool = True
+        self, first: "CreateTask | None" = None, *, begins: bool = True, coming: float = 0.0
     ) -> Iterator[tuple["Tasks", "TaskService | None"]]:
         """Open the running service, or a service inside this process, which is then also the second value.
 
         Args:
             first: the first command. If it is refused and there is no log, none is begun for it.
             begins: whether the inner service may begin a log; if not, `InvalidPath` is raised without one.
+            coming: seconds to wait for a service to appear.
         """
-        self._wait_for_start(0.0)
+        self._wait_for_start(coming)
         service = self.service_or_none()
         if service is None and (first is not None or not begins):
             self.environment.refuse_without_log(self, first)
@@ -152,6 +153,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         assert tasks is not None
         with closing(tasks):
             yield tasks, inside
+
+    @contextmanager
+    def tasks_or_log(self) -> Iterator["Tasks"]:
+        """Open the running service, or the log, without starting a task. Raises `InvalidPath` without a log."""
+        with self.tasks_or_embedded(begins=False, coming=COMING_FOR) as (tasks, _inside):
+            yield tasks
 
     def _wait_for_start(self, coming: float) -> None:
         """Wait until a service answers, or none will. `coming`: seconds for one to appear."""
@@ -248,11 +255,12 @@ class Environment:
         """Whether a service answers on the data folder, is starting, or whether something else holds it."""
         import socket
 
+        from ..events.existence import exists
         from ..events.log.lock import holder, role
         from ..paths import NO_SOCKET, DataPaths, UnixName
 
         paths = DataPaths(session.data)
-        if paths.socket.exists():
+        if exists(paths.socket):
             with UnixName(paths.socket) as name, socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(name.text)
                 return "answers"
@@ -266,10 +274,11 @@ class Environment:
 
     def service(self, session: Session) -> "Tasks":
         """Return a client of the running service. Raises `ServiceUnreachable`."""
+        from ..events.existence import exists
         from ..paths import DataPaths
 
         # Checked before the client is loaded, which would take most of the time of a reading command.
-        if not session.url and not DataPaths(session.data).socket.exists():
+        if not session.url and not exists(DataPaths(session.data).socket):
             raise DataPaths(session.data).no_service()
         from ..api.client import Client
 
@@ -396,13 +405,14 @@ class Environment:
 
     def witnesses(self, session: Session) -> "list[tuple[Witness, Witnessed]]":
         """Return the witnesses that are asked to sign seals, and how far each has signed, by the newest seals."""
+        from ..events.existence import exists
         from ..projections.proof.notes import WitnessKey
         from ..projections.proof.seals import Witnessed, last_signed, public_key, seal_files
         from ..projections.proof.witness_list import read_witnesses
 
         paths = _with_log(session)
         folder = _seals(session, paths)
-        key = public_key(folder) if folder.exists() and seal_files(folder) else None
+        key = public_key(folder) if exists(folder) and seal_files(folder) else None
         return [
             (one, last_signed(folder, key, WitnessKey(one.key)) if key else Witnessed(witness=one.name))
             for one in read_witnesses(paths.witnesses)

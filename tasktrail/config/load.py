@@ -16,6 +16,7 @@ import msgspec
 
 from ..actors.secret import Secret
 from ..events.errors import ConfigurationError
+from ..events.existence import exists
 from ..events.log.files import read_small
 from .settings import TARGET, Config, Rule, Smtp
 
@@ -72,7 +73,7 @@ def load_config(data_dir: Path, *, file: Path | None = None, environment: Mappin
     found = _settings(data_dir, file, os.environ if environment is None else environment)
     path = (file or data_dir / FILE_NAME).absolute()
     values = {name: setting.value for name, setting in found.items()}
-    return _checked(_assembled(values, str(path) if path.exists() else ""))
+    return _checked(_assembled(values, str(path) if exists(path) else ""))
 
 
 def settings(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..events.errors import ConfigurationError, DataNotEmpty
+from ..events.existence import exists
 from ..events.log.address import is_address, read_address, shown, write_address
 from ..paths import DataPaths
 from .settings import Config
@@ -27,13 +28,13 @@ def settled_place(paths: DataPaths, config: Config) -> Iterator[None]:
             remedy="Leave it out.",
         )
     file = paths.data / "log.db"
-    if not place.exists() and file.exists() and file.stat().st_size:
+    if not exists(place) and exists(file) and file.stat().st_size:
         raise DataNotEmpty(
             f"{file} holds a log, and the configuration names another, {shown(address)}",
             field="log",
             remedy="Move it with `tasktrail migrate`, or use another data folder.",
         )
-    before = read_address(place) if place.exists() else ""
+    before = read_address(place) if exists(place) else ""
     if address and before != address:
         write_address(place, address)
     try:

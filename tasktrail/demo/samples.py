@@ -15,6 +15,7 @@ import av
 import msgspec
 
 from ..events.errors import TasktrailError
+from ..events.existence import exists
 
 
 class SamplesMissing(TasktrailError):
@@ -63,7 +64,7 @@ def fetch(samples: list[Sample], folder: Path) -> dict[Sample, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     missing: dict[tuple[str, bool], list[Sample]] = {}
     for sample in samples:
-        if not (folder / sample.name).exists():
+        if not exists(folder / sample.name):
             missing.setdefault((sample.requirement, sample.source), []).append(sample)
     for (requirement, source), wanted in missing.items():
         with tempfile.TemporaryDirectory() as scratch:

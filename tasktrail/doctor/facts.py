@@ -32,6 +32,7 @@ from ..config.cluster import check_cluster
 from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import MOUNT_FOR_WRITING, ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
+from ..events.existence import exists, is_dir
 from ..events.log.files import free_files, refuse_rescued, try_to_write
 from ..events.log.lock import holder as lock_holder
 from ..events.log.lock import role
@@ -201,7 +202,7 @@ def collect_facts(data_dir: Path, config: Config, file: Path | None = None) -> F
         loose=tuple(map(str, loose(paths))),
         shared=is_shared(paths),
         foreign=tuple(map(str, foreign(paths))),
-        owner=user_name(paths.data.stat().st_uid) if paths.data.exists() else "",
+        owner=user_name(paths.data.stat().st_uid) if exists(paths.data) else "",
         config_is_open=_secrets_are_open(file or paths.data / FILE_NAME),
         holder=holder,
         is_standby=is_standby,
@@ -239,10 +240,10 @@ def _folder(path: Path) -> Folder:
     trouble, remedy = _trouble(path, near)
     return Folder(
         path=str(path),
-        exists=path.exists(),
+        exists=exists(path),
         trouble=trouble,
         remedy=remedy,
-        open_to_others=path.is_dir() and bool(path.stat().st_mode & stat.S_IWOTH),
+        open_to_others=is_dir(path) and bool(path.stat().st_mode & stat.S_IWOTH),
         file_system=_file_system(near),
         free=shutil.disk_usage(near).free,
         files=free_files(near),
@@ -251,7 +252,7 @@ def _folder(path: Path) -> Folder:
 
 def _trouble(path: Path, near: Path) -> tuple[str, str]:
     """Return why a folder cannot be written, and what to do about it."""
-    if not near.is_dir():
+    if not is_dir(near):
         return f"{near} is not a folder", "Choose another folder."
     if os.statvfs(near).f_flag & os.ST_RDONLY:
         return f"{near} lies on a file system that is mounted read-only", MOUNT_FOR_WRITING

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..backups.backup import part_file
 from ..events.errors import BackupFailed, InvalidPath
+from ..events.existence import exists, is_file
 from ..events.log.event_log import ReportProgress
 from .forms import FileForm, FormName, form_of
 from .parquet import to_parquet
@@ -106,7 +107,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     An older file of this name is replaced; only the owner may read the new one. Raises `InvalidPath`.
     """
-    if path.exists() and not path.is_file():
+    if exists(path) and not is_file(path):
         raise InvalidPath(f"{str(path)!r} is there, and is no file", field="out", remedy="Name a file.")
     path = path.resolve()
     try:

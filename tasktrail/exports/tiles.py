@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..events.counted import counted
 from ..events.errors import InvalidPath
+from ..events.existence import exists
 from ..events.log.event_log import ReportProgress
 from ..events.log.log_reader import LogReader
 from ..projections.errors import SealUnfit
@@ -77,7 +78,7 @@ def write_tiles(
 def _earlier(out: Path, key: PublicKey) -> LogCheckpoint | None:
     """Read the checkpoint that is already in the folder, if there is one."""
     path = out / CHECKPOINT
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         return read_seal(path, key).checkpoint
@@ -122,7 +123,7 @@ def _digests(log: LogReader, size: int, progress: Callable[[int], None]) -> Iter
 
 def _put(path: Path, content: bytes) -> bool:
     """Write a file durably and as a whole, unless it is there with this content. Returns whether it was written."""
-    if path.exists() and path.read_bytes() == content:
+    if exists(path) and path.read_bytes() == content:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

@@ -10,6 +10,7 @@ from contextlib import closing
 
 from ..actors.logger import get_logger
 from ..actors.snapshots import delete_snapshots
+from ..events.existence import exists
 from ..events.log.event_log import ReportProgress
 from ..events.log.files import own_file, sync
 from ..events.log.keys import Keys
@@ -45,12 +46,12 @@ def mark_done(paths: DataPaths) -> None:
 
 def is_due(paths: DataPaths) -> bool:
     """Whether the views still have what was forgotten or erased."""
-    return paths.erasing.exists() and _due(paths) != _BUILT
+    return exists(paths.erasing) and _due(paths) != _BUILT
 
 
 def _due(paths: DataPaths) -> str:
     """Return what is owed; empty for nothing. A content cut short by a power cut counts as a user to erase."""
-    if not paths.erasing.exists():
+    if not exists(paths.erasing):
         return ""
     content = paths.erasing.read_text(errors="replace")
     return content if content in (_OF_TASKS, _BUILT) else _OF_A_USER

@@ -7,7 +7,7 @@ import msgspec
 from ..errors import TaskNotCompleted
 from ..events import Accepted, Task
 from ..events.errors import InvalidValue
-from ..handlers.functions import value_of
+from ..handlers.functions import typed_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -107,11 +107,8 @@ def decoded_result(task: Task, name: str, returns: Any) -> Any:
     """
     if task.status != "completed":
         raise TaskNotCompleted(task)
-    value = value_of(task.result)
-    if returns is Any:
-        return value
     try:
-        return msgspec.json.decode(msgspec.json.encode(value), type=returns)
+        return typed_value(task.result, returns)
     except msgspec.ValidationError as error:
         message = f"The result of task {task.id} is not what {name} says it returns: {error}"
         remedy = "Correct the annotation of the function; `.task().result` is what was recorded."

@@ -18,6 +18,7 @@ import uvicorn
 from ..actors.logger import get_logger
 from ..api.served import Served
 from ..errors import ListenFailed
+from ..events.existence import exists
 from ..paths import UnixName
 from .access import LOOPBACK, Access, AccessMiddleware
 from .app import build_app
@@ -341,7 +342,7 @@ def listen_unix(path: Path) -> socket.socket:
 
     The socket is made under another name and moved, so it appears at `path` only when it is complete.
     """
-    if path.exists() and not path.is_socket():
+    if exists(path) and not path.is_socket():
         raise ListenFailed(f"{path} is in the way: it is not a socket", remedy="Move it elsewhere.")
     making = path.with_name(f".{path.name}.{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -37,6 +37,7 @@ from ..events import (
     TasktrailError,
 )
 from ..events.errors import InvalidValue, Malformed, UnknownTask
+from ..events.existence import exists
 from ..events.recorded import EVENT_TAGS
 from ..events.state import FINISHED, WAITING
 from ..events.system_events import DeliveryAttempted
@@ -392,7 +393,7 @@ def _provenance(page: Page) -> Literal["signed", "no key", ""]:
     """Whether the service can sign the output's provenance; empty if the page does not offer it."""
     if page.past or page.reader:
         return ""
-    return "signed" if page.backend.service.paths.seal_key.exists() else "no key"
+    return "signed" if exists(page.backend.service.paths.seal_key) else "no key"
 
 
 def _files(page: Page, task: Task) -> tuple[FileSeen, ...]:

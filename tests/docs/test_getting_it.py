@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,11 +73,12 @@ def test_a_wheel_takes_the_place_of_the_checkout(shell: Callable[[str], str]) ->
     assert_works(shell, "~/.local/bin/tasktrail")
 
 
-def refused_by_make(folder: Path, *settings: str, env: dict[str, str] | None = None) -> str:
+def refused_by_make(folder: Path, *settings: str, env: dict[str, str] | None = None, locked: bool = False) -> str:
     """Return the message of `make setup` in a folder where it cannot begin."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
-    locked = not folder.stat().st_mode & stat.S_IWUSR
+    if locked:
+        folder.chmod(0o555)
     nobody = 65534 if locked and os.geteuid() == 0 else None  # root may write anywhere
     # `make test VENV=…` would hand its settings on, and the name `make[1]`.
     without_outer_make = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
@@ -102,8 +102,7 @@ def test_make_says_what_a_python_without_venv_lacks(tmp_path: Path) -> None:
 
 def test_make_says_when_the_checkout_cannot_be_written_to(tmp_path: Path) -> None:
     """With an environment elsewhere, the build failed instead, with the name of an unknown folder."""
-    tmp_path.chmod(0o555)
-    said = refused_by_make(tmp_path, f"VENV={tmp_path.parent / 'elsewhere'}")
+    said = refused_by_make(tmp_path, f"VENV={tmp_path.parent / 'elsewhere'}", locked=True)
     assert "cannot be written to" in said
 
 

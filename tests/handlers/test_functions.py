@@ -403,6 +403,45 @@ def test_a_result_that_is_not_what_the_annotation_says_is_told() -> None:
     assert caught.value.status == 500  # a web program that answers with it got a valid question
 
 
+def text_for_number() -> int:
+    return "text"  # type: ignore[return-value]  # the mistake
+
+
+async def number_for_nothing() -> None:
+    return 3  # type: ignore[return-value]  # the mistake
+
+
+def no_json() -> list[int]:
+    return [object()]  # type: ignore[list-item]  # the mistake
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (text_for_number, "text_for_number is annotated to return int, and .* not that: Expected `int`, got `str`"),
+        (number_for_nothing, "annotated to return None, and .*: Expected `null`, got `int`"),
+        (no_json, "not plain JSON"),
+    ],
+)
+def test_a_function_that_returns_another_type_than_it_says_has_failed(
+    function: Callable[[], Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadAnswer, match=told):
+        run_handler(task(function), context_for(task(function), work_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "answer", [Finished(result={"a": 1}), Rejected(reason="no"), Stopped(), 7, {"value": 1}], ids=repr
+)
+def test_outcomes_beside_the_annotated_type_pass_and_values_of_it(answer: Any, tmp_path: Path) -> None:
+    @task
+    def either() -> int | dict[str, int] | Finished | Rejected | Stopped:
+        given: int | dict[str, int] | Finished | Rejected | Stopped = answer
+        return given
+
+    assert run_handler(either, context_for(either, work_dir=tmp_path)) == recorded_result(answer)
+
+
 def test_a_task_that_was_taken_for_one_of_another_type_is_told() -> None:
     with pytest.raises(InvalidValue, match=r"Task 3 is of type t, and its result is not what add says"):
         decoded_result(finished("text"), "add", int)

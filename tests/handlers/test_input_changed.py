@@ -218,6 +218,16 @@ def test_what_is_really_damaged_is_still_refused(run: Run) -> None:
     assert perform(run, copying(damaged), Line()).outcome == "rejected"
 
 
+def test_a_refused_file_of_another_kind_is_told_with_the_types_that_read_it(source: Path, run: Run) -> None:
+    def damaged(_context: TaskContext[Any]) -> NoReturn:
+        raise Unusable("no film")
+
+    source.write_bytes(b"%PDF-1.7" + bytes(10_000))
+    reading = replaced(copying(damaged), accepts=("video",))
+    assert perform(run, reading, Line()).error == "no film; it is a document, which document_preview reads"
+    assert perform(run, copying(damaged), Line()).error == "no film"
+
+
 def test_a_change_ends_the_attempt_at_its_next_checkpoint(source: Path, run: Run) -> None:
     reached = []
 

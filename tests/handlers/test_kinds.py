@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasktrail.handlers.kinds import kind_by_name, kind_of
+from tasktrail.handlers.kinds import READERS, Kind, kind_by_name, kind_of, readers_of_another_kind
+from tasktrail.handlers.registry import Registry
 
 BEGINNINGS = [
     (b"\xff\xd8\xff\xe0\0\x10JFIF", "a", "image"),
@@ -76,3 +77,33 @@ def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
 )
 def test_a_name_speaks_of_a_kind(name: str, kind: str | None) -> None:
     assert kind_by_name(Path(name)) == kind
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "accepts", "told"),
+    [
+        (b"%PDF-1.7", "report.mp4", ("video",), "it is a document, which document_preview reads"),
+        (b"\xff\xd8\xff", "a", ("audio", "video"), "it is an image, which image_thumbnail and image_convert read"),
+        (b"\xff\xd8\xff", "a", ("image",), ""),
+        (b"\xff\xd8\xff", "a", (), ""),  # a type that reads any file
+        (b"garbage", "a.jpg", ("video",), ""),
+    ],
+)
+def test_a_file_of_another_kind_is_sent_to_who_reads_it(
+    tmp_path: Path, head: bytes, name: str, accepts: tuple[Kind, ...], told: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(head)
+    assert readers_of_another_kind(path, accepts) == told
+
+
+def test_a_file_that_is_gone_is_sent_to_nobody(tmp_path: Path) -> None:
+    assert readers_of_another_kind(tmp_path / "none.pdf", ("video",)) == ""
+
+
+def test_the_readers_of_a_kind_are_those_that_accept_it() -> None:
+    found: dict[str, set[str]] = {}
+    for task_type in Registry.load():
+        for kind in task_type.accepts:
+            found.setdefault(kind, set()).add(task_type.name)
+    assert {kind: set(names) for kind, names in READERS.items()} == found

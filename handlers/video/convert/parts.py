@@ -12,6 +12,7 @@ from typing import IO
 
 import msgspec
 
+from ....events.existence import is_file
 from ...errors import PartMissing
 from ...pieces import hash_of, seal
 from .checkpoint import Segment
@@ -133,7 +134,7 @@ def open_part(path: Path, part: int, parts: int) -> Iterator[Part]:
         PartMissing: it does not exist.
         Unfit: it is not a part, or not this one, or its record is damaged.
     """
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink() or not is_file(path):
         raise PartMissing(f"part {part} of {parts}, {path.name}, is not in {path.parent}")
     broken = f"{path.name} is damaged or no part of a film"
     try:

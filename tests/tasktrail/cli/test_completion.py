@@ -1,6 +1,7 @@
 """The shell's offers beside commands and options, and what a user sees who takes a type's option for one of ours."""
 
 import contextlib
+import json
 import os
 import pty
 import shutil
@@ -214,6 +215,39 @@ def test_an_option_of_the_type_is_told_how_it_is_written(cli: Callable[..., Any]
     shown = cli(*line.split())
     assert shown.code == 2
     assert f"Did you mean `{told}`?" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("run image_thumbnail -dash.jpg small.jpg", "-dash.jpg"),
+        ("submit image_thumbnail photo.jpg -xy.jpg", "-xy.jpg"),
+        ("run image_thumbnail photo.jpg -out.jpg", "-out.jpg"),
+        ("submit image_thumbnail photo.jpg --small.jpg", "--small.jpg"),
+        ("batch -x.jpg --to small", "-x.jpg"),
+    ],
+)
+def test_a_file_whose_name_begins_with_a_dash_is_told_how_it_is_written(
+    cli: Callable[..., Any], tasks: Any, line: str, file: str
+) -> None:
+    shown = cli(*line.split())
+    assert shown.code == 2
+    assert f"Did you mean the file `./{file}`?" in " ".join(shown.err.split())
+    assert tasks.sent == []
+
+
+def test_a_dashed_file_without_a_suffix_is_known_by_being_there(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ("submit", "image_thumbnail", "-film", "small.jpg", "--json")
+    assert "Did you mean" not in cli(*line).err
+    (tmp_path / "-film").touch()
+    assert json.loads(cli(*line).err)["remedy"].startswith("Did you mean the file `./-film`?")
+
+
+def test_a_number_behind_an_unknown_option_is_no_file(cli: Callable[..., Any]) -> None:
+    assert "the file" not in cli("submit", "image_thumbnail", "a", "b", "-w3.5").err
 
 
 def test_an_option_that_nobody_has_is_refused_as_before(cli: Callable[..., Any]) -> None:

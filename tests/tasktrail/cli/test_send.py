@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tasktrail.api.reader import type_infos
+from tasktrail.cli.app import run
+from tasktrail.cli.session import Environment
 from tasktrail.cli.submit import submit_command
 from tasktrail.events import Accepted, CreateGraph, CreateTask, RetryTask, Started
 from tasktrail.events.errors import OutcomeUnknown
@@ -217,6 +219,40 @@ def test_a_refusal_does_not_keep_the_other_tasks_from_being_sent(cli: Callable[.
     assert shown.code == 1
     assert [tasks.get_task(task_id).status for task_id in (first, second)] == ["cancelled"] * 2
     assert shown.err.startswith("tasktrail: Task 77 does not exist")
+
+
+@pytest.mark.parametrize("line", [("cancel", "1"), ("cancel", "--type", "noop", "--yes")], ids=" ".join)
+def test_without_a_service_cancel_opens_the_log_itself(
+    cli: Callable[..., Any], tasks: Any, environment: Any, line: tuple[str, ...]
+) -> None:
+    """`serve` would first go on with the task that is not wanted any more."""
+    tasks.create_task(type="noop")
+    environment.running, environment.inside = None, tasks
+    shown = cli(*line)
+    assert (shown.code, shown.err) == (0, "")
+    assert tasks.get_task(1).status == "cancelled"
+    assert tasks.taken_on == []  # nothing was started for it
+    assert tasks.closed
+
+
+def test_without_a_service_the_other_changes_say_that_none_runs(
+    cli: Callable[..., Any], tasks: Any, environment: Any
+) -> None:
+    environment.running, environment.inside = None, tasks
+    for line in (("start", "1"), ("retry", "1"), ("retry", "--status", "failed")):
+        shown = cli(*line)
+        assert shown.code == 3
+        assert "No service runs" in shown.err
+
+
+def test_without_a_service_and_a_log_there_is_nothing_to_cancel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Environment()
+    monkeypatch.setattr(real, "pause", lambda _seconds: None)
+    assert run(("cancel", "1", "--data", str(tmp_path / "none")), real) == 1
+    assert "There is no log" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_as_json_answers_go_to_stdout_and_problems_to_stderr(cli: Callable[..., Any], tasks: Any) -> None:
