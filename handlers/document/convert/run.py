@@ -74,8 +74,8 @@ def _as_html(context: TaskContext[DocumentConvertOptions], kind: str) -> Path:
     text = read_text(source)
     if len(text) > _MOST_CHARACTERS[kind]:
         raise Unusable(
-            f"{source.name} has more than {_MOST_CHARACTERS[kind]:,} characters of {kind}: split it, or draw its pages "
-            "with document_preview"
+            f"{source.name} has more than {counted(_MOST_CHARACTERS[kind], 'character')} of {kind}: split it, or draw "
+            "its pages with document_preview"
         )
     html = (markdown_html if kind == "markdown" else text_html)(text, source.stem)
     folder = context.work_dir / "html"
