@@ -217,7 +217,7 @@ def main() -> int:
 
 
 def _line(job: LongJob, tally: Tally) -> str:
-    verdict = "FAILED" if tally.problems else "byte-identical"
+    verdict = "FAILED" if tally.problems else "the same result"
     redone = (
         f"{tally.met_pieces} met finished pieces, at most {tally.most_redone} of {tally.pieces} made twice"
         if job.resumes
