@@ -145,6 +145,7 @@ def _handle_found(work: UnitOfWork, report: AttemptFound) -> None:
     running.heard_at = running.moved_at = work.now  # no service has watched it meanwhile, so silence counts from now
     if (report.offer, report.node) != (running.offer, running.node):
         work.state.move(running, report.offer, report.node)
+        work.state.count_nodes_anew()
     if report.publishing:
         running.granted_at = work.now
     elif work.state.draining:

@@ -621,10 +621,12 @@ class SchedulerState:
             self.reserved.sampled(one.used for one in self.running.values())
             return
         self.nodes.sampled(nodes, now, self.limits)
-        self._count_nodes_anew()
+        self.count_nodes_anew()
 
-    def _count_nodes_anew(self) -> None:
+    def count_nodes_anew(self) -> None:
         """Compute what is reserved, and how much of it is used by the last sample of each attempt's node."""
+        if not self.nodes.many:
+            return
         for one in self.running.values():
             if (node := self.nodes.by_name.get(one.node)) is not None:
                 one.used = node.use_of(one.reserved_for, (one.task_id, one.attempt), one.since, short=one.short)
@@ -702,8 +704,7 @@ class SchedulerState:
         memory, temp = min(estimate.memory, before.memory_needed), min(estimate.temp, before.temp_needed)
         running.reserved_for = replace(before, estimate=replace(estimate, memory=memory, temp=temp))
         running.used = self.reserved.change(before, running.reserved_for, running.used)
-        if self.nodes.many:
-            self._count_nodes_anew()
+        self.count_nodes_anew()
 
     def release(self, running: Running) -> None:
         """Free the slot and the resources of an attempt whose process tree is gone."""
@@ -726,12 +727,10 @@ class SchedulerState:
         self._passing.add(running.task_id)
 
     def move(self, running: Running, offer: Offer, node: str) -> None:
-        """Correct the offer and the node of an attempt's worker."""
+        """Correct the offer and the node of an attempt's worker. What is reserved has to be counted anew after it."""
         self._give_worker_back(running)
         running.offer, running.node = offer, node
         self._take_worker(running)
-        if self.nodes.many:
-            self._count_nodes_anew()
 
     def link(self, task: TaskState) -> None:
         """Link an open task to the tasks above it. Memory must hold them, up to the first that is already linked."""
@@ -824,7 +823,7 @@ class SchedulerState:
         for entry in self.running.values():
             if now.get(entry.node, entry.node) != entry.node:
                 self.move(entry, entry.offer, now[entry.node])
-        self._count_nodes_anew()
+        self.count_nodes_anew()
         self.nodes.count_into(self.workers)
         self._wake_by_node()
 
