@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -124,10 +125,8 @@ class Keys:
 
         Raises `KeysUnreadable`.
         """
-        conn = self._connected()
-        found = [] if conn is None else self._fetch(conn, "SELECT user_id FROM keys WHERE id = ?", (key,))
-        plain = self._plain(key) if found else None
-        return None if plain is None else (int(str(found[0][0])), AESGCM(plain))
+        row = self._row(key)
+        return None if row is None else (int(row[0]), AESGCM(row[1]))
 
     def misplaced(self, key: str) -> KeysUnreadable:
         """The error for a key that is kept under another user than the one whose data it encrypts."""
@@ -209,18 +208,23 @@ class Keys:
         return self._conn
 
     def _plain(self, key: str) -> bytes | None:
+        row = self._row(key)
+        return None if row is None else row[1]
+
+    def _row(self, key: str) -> tuple[Any, bytes] | None:
+        """The user that a key is kept under, and its bytes."""
         # Use the present file: with the old one open, SQLite would take the new one's journal for a leftover and delete
         # it.
         conn = self._connected()
         if conn is None:
             return None
         try:
-            row = self._fetch(conn, "SELECT wrapped FROM keys WHERE id = ?", (key,))
-            return self._unwrapped(key, row[0][0]) if row else None
+            rows = self._fetch(conn, "SELECT user_id, wrapped FROM keys WHERE id = ?", (key,))
+            return (rows[0][0], self._unwrapped(key, rows[0][1])) if rows else None
         except KeysUnreadable:
             if self._connected() is conn:
                 raise
-            return self._plain(key)  # a key was destroyed meanwhile, so all others are under a new master key
+            return self._row(key)  # a key was destroyed meanwhile, so all others are under a new master key
 
     def _fetch(
         self, conn: sqlite3.Connection, select: str, parameters: tuple[object, ...] = ()
