@@ -81,8 +81,8 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
 def runner(function: Callable[..., Any], shape: FunctionSpec) -> Callable[[TaskContext[Any]], Any]:
     """Wrap the function so that an attempt can call it: its arguments come from the task.
 
-    A call raises `BadAnswer` for a value that is not of the annotated type: whoever asks for the result later, or
-    depends on it, could not read it.
+    A call raises `BadAnswer` for a value of another kind than the annotation says, if it cannot be read as that either:
+    whoever asks for the result later, or depends on it, could not read it.
     """
 
     def run(context: TaskContext[Any]) -> Any:
@@ -94,7 +94,7 @@ def runner(function: Callable[..., Any], shape: FunctionSpec) -> Callable[[TaskC
 
     def checked(answer: Any) -> Finished | Stopped | Rejected:
         outcome = recorded_result(answer)
-        if outcome is not answer and shape.returns is not Any:
+        if outcome is not answer and not _is_a(answer, shape.returns):
             _check_result(function.__name__, outcome, shape.returns)
         return outcome
 
@@ -341,5 +341,20 @@ def _check_result(name: str, outcome: Any, returns: Any) -> None:
             f"{name} is annotated to return {_name(returns)}, and what it returned is not that: {error}",
             remedy="Correct the function or its annotation, restart the service, and retry the task.",
         ) from error
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return  # no JSON at all, which is refused with a clear message when it is recorded
+    except Exception:  # noqa: BLE001 - of a class of the user, which is made here to try it
+        return  # what is no JSON at all is refused with a clear message when it is recorded
+
+
+def _is_a(answer: Any, hint: Any) -> bool:
+    """Whether a type checker would take the value, as far as its class shows: an int for a float, a subclass too."""
+    if hint is Any or hint is None:
+        return hint is Any or answer is None
+    if _is_union(hint):
+        return any(_is_a(answer, part) for part in get_args(hint))
+    kind = get_origin(hint) or hint
+    if kind is float:
+        return isinstance(answer, int | float)
+    try:
+        return isinstance(kind, type) and isinstance(answer, kind)
+    except TypeError:  # such as a TypedDict
+        return False

@@ -6,7 +6,8 @@ import pickle
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from copy import deepcopy
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, assert_type, get_type_hints
@@ -415,12 +416,72 @@ def no_json() -> list[int]:
     return [object()]  # type: ignore[list-item]  # the mistake
 
 
+def no_number() -> float:
+    return float("nan")
+
+
+class Shape(msgspec.Struct, tag=True):
+    """The base of a shape."""
+
+
+class Circle(Shape, tag=True):
+    """A shape."""
+
+    radius: float = 1.0
+
+
+@dataclass
+class Once:
+    """Made from facts that are there only once."""
+
+    facts: list[int]
+
+    def __post_init__(self) -> None:
+        self.first = self.facts.pop()
+
+
+def truth_for_number() -> int:
+    return True
+
+
+def number_for_float() -> float:
+    return False
+
+
+def time_for_date() -> date:
+    return datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def special_for_base() -> Shape | None:
+    return Circle(radius=2.0)
+
+
+def made_once() -> Once:
+    return Once([1])
+
+
+def truths_for_numbers() -> list[int]:
+    return [True]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [truth_for_number, number_for_float, time_for_date, special_for_base, made_once, truths_for_numbers],
+    ids=lambda function: function.__name__,
+)
+def test_what_a_type_checker_takes_for_the_annotated_type_passes(function: Callable[[], Any], tmp_path: Path) -> None:
+    """Some of it is read back as another type, or not at all, and is plain JSON for whoever asks."""
+    outcome = run_handler(task(function), context_for(task(function), work_dir=tmp_path))
+    assert isinstance(outcome, Finished)
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [
         (text_for_number, "text_for_number is annotated to return int, and .* not that: Expected `int`, got `str`"),
         (number_for_nothing, "annotated to return None, and .*: Expected `null`, got `int`"),
         (no_json, "not plain JSON"),
+        (no_number, "holds nan, which JSON cannot represent"),
     ],
 )
 def test_a_function_that_returns_another_type_than_it_says_has_failed(
