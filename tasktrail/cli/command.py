@@ -143,7 +143,7 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
 def _file_like(option: str, args: Sequence[str]) -> str:
     """Return the word that click has read as this unknown option, if it looks like the name of a file."""
     words = [word for word in args if word.startswith("-") and word not in ("-", "--")]
-    whole = [word for word in words if word == option or (not word.startswith("--") and option[1:] in word[1:])]
+    whole = [word for word in words if word == option or (not word.startswith("--") and word.startswith(option))]
     return next((word for word in whole if Path(word).suffix[1:2].isalpha() or os.path.lexists(word)), "")
 
 
