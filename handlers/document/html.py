@@ -26,9 +26,20 @@ _FOLLOWED = ("http://", "https://", "mailto:")
 
 def text_html(text: str, title: str) -> str:
     """A plain text, in the fixed-width font. A form feed begins a page."""
-    pages = text.removesuffix("\f").split("\f")
-    body = "".join(f"<pre{_NEXT_PAGE * (number > 0)}>{escape(page)}</pre>" for number, page in enumerate(pages))
+    first, *others = (page.removesuffix("\n") for page in text.removesuffix("\f").split("\f"))
+    body = _lines(first) + "".join(map(_on_next_page, others))
     return _PAGE.format(title=escape(title), style=_STYLE, body=body)
+
+
+def _lines(text: str) -> str:
+    return f"<pre>\n{escape(text)}</pre>"  # the line end behind <pre> is not part of the text
+
+
+def _on_next_page(text: str) -> str:
+    """The lines of a page. LibreOffice takes each line for a paragraph, and only the first may begin a page."""
+    line, _, rest = text.partition("\n")
+    begin = f"<pre{_NEXT_PAGE}>{escape(line) or '&nbsp;'}</pre>"  # without a character it would be left out
+    return begin + _lines(rest) if rest else begin
 
 
 def markdown_html(text: str, title: str) -> str:
@@ -36,7 +47,7 @@ def markdown_html(text: str, title: str) -> str:
     parser = new_parser()
     parser.add_render_rule("image", _picture)
     parser.add_render_rule("link_open", _link)
-    parser.add_render_rule("link_close", _link)
+    parser.add_render_rule("link_close", _end_of_link)
     parser.add_render_rule("table_open", _table)
     matter = FRONT_MATTER.match(text)
     facts = f"<pre>{escape(matter[2])}</pre>" if matter else ""
@@ -49,16 +60,15 @@ def _picture(renderer: RendererHTML, tokens: Sequence[Token], place: int, option
 
 
 def _link(renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType) -> str:
-    opening = _opening(tokens, place)
-    address = str(opening.attrGet("href") or "") if opening else ""
-    if not address.lower().startswith(_FOLLOWED):
-        return ""
-    return renderer.renderToken(tokens, place, options, env)
+    """The beginning of a link. It notes for the end of it, which comes next as links are not nested, what it was."""
+    env["follows"] = str(tokens[place].attrGet("href") or "").lower().startswith(_FOLLOWED)
+    return renderer.renderToken(tokens, place, options, env) if env["follows"] else ""
 
 
-def _opening(tokens: Sequence[Token], place: int) -> Token | None:
-    """The token with which the link at a place begins. Links are not nested."""
-    return next((token for token in reversed(tokens[: place + 1]) if token.type == "link_open"), None)
+def _end_of_link(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType
+) -> str:
+    return renderer.renderToken(tokens, place, options, env) if env["follows"] else ""
 
 
 def _table(renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: Any) -> str:

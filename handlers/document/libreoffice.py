@@ -96,8 +96,8 @@ def require_libreoffice(name: str) -> Path:
     program = find_libreoffice()
     if program is None:
         raise Unusable(
-            f"{name} needs LibreOffice, which is not on this machine. {INSTALL_LIBREOFFICE}; or set the "
-            "option office to thumbnail"
+            f"{name} needs LibreOffice, which is not on this machine. {INSTALL_LIBREOFFICE}; document_preview with the "
+            "option office=thumbnail shows the picture that the document carries"
         )
     return program
 

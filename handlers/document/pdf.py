@@ -5,15 +5,22 @@ import logging
 import math
 import re
 from contextlib import closing
+from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
 import pypdfium2
 from PIL import Image, ImageColor
 from pypdfium2.raw import (
+    FLAT_NORMALDISPLAY,
+    FLATTEN_FAIL,
+    FORMTYPE_NONE,
     FORMTYPE_XFA_FULL,
     FPDF_ERR_PASSWORD,
     FPDF_ERR_SECURITY,
     FPDF_DocumentHasValidCrossReferenceTable,
+    FPDF_GetSecurityHandlerRevision,
+    FPDFPage_Flatten,
 )
 
 from ...events.counted import counted, plural
@@ -21,6 +28,7 @@ from ..contract import Unusable
 from ..io_errors import error_text
 
 logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # of a form in XFA it advises another build of itself
+_NOT_ENCRYPTED = -1
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
 _NO_PAGES = re.compile(rb"/Kids\s*\[\s*\]")
 _SMALL = 1 << 16
@@ -44,6 +52,23 @@ def _has_end(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         return b"%%EOF" in file.read()
+
+
+class _Search(RawIOBase):
+    """A file that keeps nothing, and tells whether some bytes were written to it."""
+
+    def __init__(self, wanted: bytes) -> None:
+        super().__init__()
+        self.found = False
+        self._wanted = wanted
+        self._end = b""
+
+    def write(self, data: Any) -> int:
+        """Look for the bytes, which may begin in what was written before."""
+        seen = self._end + bytes(data)
+        self.found |= self._wanted in seen
+        self._end = seen[1 - len(self._wanted) :]
+        return len(data)
 
 
 class PdfPages:
@@ -92,6 +117,8 @@ class PdfPages:
     def lost(self) -> list[str]:
         """Notes on what a PDF of some of the pages does not have."""
         notes = []
+        if self._pdf.get_formtype() != FORMTYPE_NONE:
+            notes.append("its form is on the pages as it looked, and can no longer be filled in")
         if any(True for _ in self._pdf.get_toc(max_depth=1)):
             notes.append("the table of contents (bookmarks) is left out: it names pages of the whole document")
         if files := self._pdf.count_attachments():
@@ -99,13 +126,41 @@ class PdfPages:
         return notes
 
     def save(self, numbers: list[int], path: Path) -> None:
-        """Write a PDF of these pages. Raises Unusable."""
+        """Write a PDF of these pages, as they look. Raises Unusable.
+
+        What says which layers are hidden, and what makes a form of its fields, belongs to the whole document.
+        """
+        if FPDF_GetSecurityHandlerRevision(self._pdf.raw) != _NOT_ENCRYPTED:
+            raise Unusable(
+                f"{self._name} is protected by a password of its owner: save it without one first, or ask for all pages"
+            )
+        if self._has_layers():
+            raise Unusable(
+                f"{self._name} has layers, and pages that are taken from it would show hidden ones: ask for all pages, "
+                "or draw them with document_preview"
+            )
         with closing(pypdfium2.PdfDocument.new()) as chosen:
             try:
+                if self._pdf.get_formtype() != FORMTYPE_NONE:
+                    self._flatten(numbers)
                 chosen.import_pages(self._pdf, [number - 1 for number in numbers])
             except pypdfium2.PdfiumError as error:
                 raise Unusable(f"pages of {self._name} cannot be taken: {error_text(error)}") from error
             chosen.save(path)
+
+    def _has_layers(self) -> bool:
+        searched = _Search(b"/OCProperties")
+        self._pdf.save(searched)  # the file itself may have it in a compressed part
+        return searched.found
+
+    def _flatten(self, numbers: list[int]) -> None:
+        for number in numbers:
+            page = self._pdf[number - 1]
+            try:
+                if FPDFPage_Flatten(page.raw, FLAT_NORMALDISPLAY) == FLATTEN_FAIL:
+                    raise Unusable(f"the form on page {number} of {self._name} cannot be drawn")
+            finally:
+                page.close()
 
     def close(self) -> None:
         """Release the file."""

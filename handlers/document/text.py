@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
+from unicodedata import category
 
 from PIL import Image, ImageColor, ImageDraw
 
@@ -32,10 +33,14 @@ _PRINTED = 66
 """The most lines that a printer usually has on a page."""
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, unseen: bool = False) -> str:
     """The text of a file, with plain line ends, and with spaces for control characters except ends of pages.
 
     UTF-8, UTF-16 and UTF-32 are recognised by their mark, UTF-8 also without; anything else is read as Windows-1252.
+
+    Args:
+        path: the file.
+        unseen: whether to keep characters that only say how others are set, such as joiners.
 
     Raises:
         Unusable: it is too long, or not text.
@@ -49,7 +54,10 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise Unusable(f"{path.name} is not text")
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c if c.isprintable() or c in "\n\t\f" else " " for c in lines) if not _is_plain(lines) else lines
+    if _is_plain(lines):
+        return lines
+    kept = "\n\t\f" + "".join(c for c in set(lines) if unseen and category(c) == "Cf")
+    return "".join(c if c.isprintable() or c in kept else " " for c in lines)
 
 
 def _is_plain(text: str) -> bool:

@@ -13,6 +13,10 @@ _FONTS = 400_000
 """Bytes of the fonts in a PDF that LibreOffice makes."""
 
 
+_MEMORY_A_PAGE, _OUTPUT_A_PAGE = 1_500, 200
+"""Bytes for each page that is taken, besides those of what is on it: a small file may have very many."""
+
+
 class _Needs(NamedTuple):
     """What a document needs: at least, and for each of its bytes."""
 
@@ -44,13 +48,13 @@ def estimate(job: Job[DocumentConvertOptions]) -> Estimate:
     return estimate_for("markdown" if suffix in MARKDOWN_SUFFIXES else "text", job.input_size)
 
 
-def estimate_for(family: Family, size: int) -> Estimate:
-    """Estimate from the family of the document and its bytes."""
+def estimate_for(family: Family, size: int, *, pages: int = 0) -> Estimate:
+    """Estimate from the family of the document, its bytes, and the number of pages that are taken from a PDF."""
     needs = _NEEDS[family]
-    output = _FONTS + needs.output_a_byte * size
+    output = _FONTS + needs.output_a_byte * size + _OUTPUT_A_PAGE * pages
     return Estimate(
-        memory=_BASE + needs.memory + needs.memory_a_byte * size,
+        memory=_BASE + needs.memory + needs.memory_a_byte * size + _MEMORY_A_PAGE * pages,
         temp=needs.temp + 2 * size + 2 * output,
-        seconds=needs.seconds + needs.seconds_a_byte * size,
+        seconds=needs.seconds + needs.seconds_a_byte * size + pages / 10_000,
         basis={"kind": family, "size": size},
     )

@@ -22,8 +22,8 @@ def probe(job: Job[DocumentConvertOptions]) -> Estimate:
     kind = document_kind(job.input_file)
     if kind == "pdf":
         with closing(PdfPages(job.input_file)) as pages:
-            choose_pages(job.options.page_list, pages.count, pages.count)
-        return estimate_for("pdf", job.input_size)
+            chosen = choose_pages(job.options.page_list, pages.count, pages.count)
+        return estimate_for("pdf", job.input_size, pages=len(chosen))
     require_libreoffice(job.input_file.name)
     if kind in PACKED:
         inspect_archive(job.input_file)

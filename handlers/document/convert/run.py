@@ -54,8 +54,8 @@ def run(context: TaskContext[DocumentConvertOptions]) -> Finished:
                 notes.append("it is a PDF already, and all of its pages were asked for: it is copied as it is")
         else:
             context.progress(_PDF_MADE, f"taking {counted(len(numbers), 'page')} of {count}")
-            pages.save(numbers, context.output_part)
             notes += pages.lost()
+            pages.save(numbers, context.output_part)
     result = output_fields(context.output_part, "pdf", width=0, height=0, frames=0)
     result |= {"pages": len(numbers), "source_format": kind, "source_pages": count}
     if notes:
@@ -71,7 +71,7 @@ def _fingerprint(context: TaskContext[DocumentConvertOptions], kind: str) -> str
 def _as_html(context: TaskContext[DocumentConvertOptions], kind: str) -> Path:
     """The text as a page of HTML, under the name of the input, which messages name."""
     source = context.input_file
-    text = read_text(source)
+    text = read_text(source, unseen=True)
     if len(text) > _MOST_CHARACTERS[kind]:
         raise Unusable(
             f"{source.name} has more than {counted(_MOST_CHARACTERS[kind], 'character')} of {kind}: split it, or draw "

@@ -145,6 +145,65 @@ def test_what_pages_alone_do_not_have_is_told(document: Callable[..., Path], con
     ]
 
 
+FORM = """%PDF-1.5
+1 0 obj << /Type /Catalog /Pages 2 0 R /AcroForm << /NeedAppearances true /DA (/Helv 14 Tf 0 g) /Fields [5 0 R]
+/DR << /Font << /Helv 6 0 R >> >> >> >> endobj
+2 0 obj << /Type /Pages /Kids [3 0 R 4 0 R] /Count 2 >> endobj
+3 0 obj << /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] /Annots [5 0 R] >> endobj
+4 0 obj << /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] >> endobj
+5 0 obj << /Type /Annot /Subtype /Widget /FT /Tx /T (f) /V (filled in) /Rect [20 50 300 90] /DA (/Helv 14 Tf 0 g)
+/F 4 /P 3 0 R >> endobj
+6 0 obj << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> endobj
+trailer << /Root 1 0 R >>
+%%EOF
+"""
+
+
+def test_a_form_stays_as_it_looked(convert: Callable[..., Any], tmp_path: Path) -> None:
+    """The fields of a document belong to all of it: pages alone showed nothing of what was filled in."""
+    source = tmp_path / "form.pdf"
+    source.write_text(FORM)
+    context = convert(source, pages="1")
+    assert "its form is on the pages as it looked" in done(context)["notes"][0]
+    assert words(context.output_file) == ["filled in"]
+
+
+def test_pages_with_layers_are_refused_as_hidden_ones_would_be_seen(
+    document: Callable[..., Path], convert: Callable[..., Any]
+) -> None:
+    source = document(2, catalog="/OCProperties << /OCGs [] /D << >> >>")
+    outcome = run_handler(document_convert, convert(source, pages="1"))
+    assert isinstance(outcome, Rejected)
+    assert "has layers" in outcome.reason
+    assert done(convert(source, "whole.pdf"))["pages"] == 2
+
+
+def test_pages_of_a_protected_pdf_are_refused(
+    document: Callable[..., Path], convert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner's password need not be known to read it; what he allows would not hold for pages taken from it."""
+    monkeypatch.setattr("tasktrail.handlers.document.pdf.FPDF_GetSecurityHandlerRevision", lambda _pdf: 6)
+    outcome = run_handler(document_convert, convert(document(2), pages="1"))
+    assert isinstance(outcome, Rejected)
+    assert "protected by a password of its owner" in outcome.reason
+
+
+def test_many_pages_are_reckoned_with(document: Callable[..., Path], tmp_path: Path) -> None:
+    few, many = (
+        probe(job_for(DocumentConvertOptions(pages=pages), input_file=document(300), output_file=tmp_path / "out.pdf"))
+        for pages in ("1", "2-")
+    )
+    assert many.memory > few.memory + 298 * 1000
+    assert many.temp > few.temp
+
+
+def test_a_text_of_nothing_but_links_takes_no_longer_than_another() -> None:
+    """Each link looked through all before it."""
+    page = markdown_html("[a](b) [c](https://d/) " * 20_000, "t")
+    assert page.count('<a href="https://d/">c</a>') == 20_000
+    assert page.count("</a>") == 20_000
+
+
 # --- with a script in the place of LibreOffice -----------------------------------------------------------------------
 
 
@@ -192,7 +251,7 @@ def test_html_has_the_text_and_nothing_of_it_acts() -> None:
     text = "a < b & c\n\tx\f<script>\n"
     page = text_html(text, "<t>")
     assert "<title>&lt;t&gt;</title>" in page
-    assert '<pre>a &lt; b &amp; c\n\tx</pre><pre style="page-break-before: always">&lt;script&gt;\n</pre>' in page
+    assert '<pre>\na &lt; b &amp; c\n\tx</pre><pre style="page-break-before: always">&lt;script&gt;</pre>' in page
     text = "---\ntitle: <x>\n---\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n[![p](a.png)](b.html) [m](MAILTO:a@b)"
     page = markdown_html(text, "t")
     assert "<pre>title: &lt;x&gt;\n</pre>" in page
@@ -222,10 +281,13 @@ def test_office_documents_become_pdfs(
 @pytest.mark.slow
 def test_texts_become_pages_of_a4(convert: Callable[..., Any], tmp_path: Path) -> None:
     text = tmp_path / "a.txt"
-    text.write_text("Größe — first\n\fsecond page\n", encoding="utf-16")
+    text.write_text("\n\nGröße — fi\u00adrst\n\f\n\nsecond page\n", encoding="utf-16")
     context = convert(text, "text.pdf")
     assert done(context)["source_format"] == "text"
-    assert words(context.output_file) == ["Größe — first", "second page"]
+    assert [page.replace("\u00ad", "").replace("\ufffe", "") for page in words(context.output_file)] == [
+        "Größe — first",
+        "second page",
+    ]
     notes = tmp_path / "a.md"
     Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "secret.png")
     notes.write_text(f"# Title\n\nSome *text* ![of it]({tmp_path}/secret.png)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
