@@ -45,6 +45,8 @@ _NEWEST = "6cf0592a807e8c4ff0df3805c88536595f4b351cab5f7be542105857945ea3fc"
 
 def is_newest(schema_objects: Objects) -> bool:
     """Whether a schema is exactly the one that all migrations make."""
+    if not all(isinstance(part, str) for key in schema_objects for part in key):  # damage may make bytes of a name
+        return False
     return sha256(msgspec.json.encode(sorted(schema_objects.items()))).hexdigest() == _NEWEST
 
 

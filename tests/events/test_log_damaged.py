@@ -6,6 +6,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
@@ -245,6 +246,8 @@ def test_the_newest_schema_is_known_without_making_it() -> None:
     assert not is_newest(expected(len(NAMES) - 1))
     table, statement = newest["trigger", "events_are_not_changed"]
     assert not is_newest({**newest, ("trigger", "events_are_not_changed"): (table, f"{statement} ")})
+    damaged: Any = {**newest, ("trigger", b"events_are_not_changed"): (table, statement)}
+    assert not is_newest(damaged), "a bit of the header of a row may make bytes of its text"
 
 
 @pytest.mark.parametrize("at", [18, 19])
