@@ -10,7 +10,7 @@ from .libreoffice import INSTALL_LIBREOFFICE, find_libreoffice
 
 
 def checkup() -> Iterator[Diagnosis]:
-    """Report which PDFium there is, which font draws text, and whether office documents can be drawn."""
+    """Report which PDFium there is, which font draws text, and whether there is LibreOffice."""
     yield Diagnosis("media", "ok", f"PDFium {pypdfium2.PDFIUM_INFO}")
     if font := font_file("plain"):
         yield Diagnosis("fonts", "ok", f"text documents and burned subtitles are drawn with {font}")
@@ -21,7 +21,10 @@ def checkup() -> Iterator[Diagnosis]:
         )
         yield Diagnosis("fonts", "warn", message, f"{INSTALL_FONTS}, if more than plain English is to be drawn.")
     if program := find_libreoffice():
-        yield Diagnosis("office", "ok", f"office documents are drawn by {program}")
+        yield Diagnosis("office", "ok", f"office documents are drawn, and documents become PDFs, by {program}")
     else:
-        message = "LibreOffice is not there: of office documents only their own thumbnails can be shown"
-        yield Diagnosis("office", "warn", message, f"{INSTALL_LIBREOFFICE}, if office documents are to be drawn.")
+        message = (
+            "LibreOffice is not there: office documents show only their own thumbnails, and no document becomes a PDF"
+        )
+        remedy = f"{INSTALL_LIBREOFFICE}, if office documents are to be drawn, or documents to become PDFs."
+        yield Diagnosis("office", "warn", message, remedy)
