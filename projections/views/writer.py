@@ -93,6 +93,14 @@ class TaskViews:
         self.missing_keys = self._read_missing_keys()
         """Keys of users that records needed and that were not there when they were folded."""
         self._versions: Versions | None = None
+        self._writes_by_others = self._count_writes_by_others()
+
+    def _count_writes_by_others(self) -> int:
+        """A number that changes when another connection has written."""
+        try:
+            return int(self._conn.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
 
     def _files(self) -> schema.Files | None:
         return schema.files_of(self._path) if isinstance(self._path, Path) else None
@@ -137,16 +145,18 @@ class TaskViews:
         try:
             ((_one, position, digest, *_rest),) = sound(self._conn.execute("SELECT * FROM progress"))
         except sqlite3.Error as error:
-            kind = ViewsDamaged if is_damage(error) else ViewsFailed
-            raise kind(f"{self._path} cannot be read: {error}") from error
+            raise self._unreadable(error) from error
         return int(position), bytes(digest)
+
+    def _unreadable(self, error: sqlite3.Error) -> ViewsFailed:
+        kind = ViewsDamaged if is_damage(error) else ViewsFailed
+        return kind(f"{self._path} cannot be read: {error}")
 
     def _read_missing_keys(self) -> set[str]:
         try:
             return {str(key) for (key,) in sound(self._conn.execute("SELECT * FROM missing_keys"))}
         except sqlite3.Error as error:
-            kind = ViewsDamaged if is_damage(error) else ViewsFailed
-            raise kind(f"{self._path} cannot be read: {error}") from error
+            raise self._unreadable(error) from error
 
     @property
     def position(self) -> int:
@@ -169,8 +179,8 @@ class TaskViews:
 
         `missing_keys`: keys of users that were not there when these records were read.
 
-        Raises `ViewsGap` if records are missing in between (or the file has another writer), and `ViewsFailed` if it
-        cannot be written. Then nothing has changed, and `catch_up` repairs it. Raises `ViewsDamaged` if the file was
+        Raises `ViewsGap` if records are missing in between (or another writer comes in between), and `ViewsFailed` if
+        it cannot be written. Then nothing has changed, and `catch_up` repairs it. Raises `ViewsDamaged` if the file was
         deleted or is damaged: then the views have to be built anew.
         """
         self.refresh()
@@ -286,12 +296,16 @@ class TaskViews:
     def refresh(self) -> None:
         """Check that the files are still those that were opened; open them anew if all were replaced.
 
+        Also read anew what another connection has written meanwhile.
+
         Raises `ViewsDamaged` if they were deleted, for an empty one would answer that there are no tasks. If only one
         of them was, the others are deleted, too: they would be read without it, or with another in its place. Raises
         `OSError` if the files cannot be looked for.
         """
         now, opened = self._files(), self.files
         if now is None or opened is None or now == opened:
+            if self._count_writes_by_others() != self._writes_by_others:
+                self._read_anew()
             return
         path = Path(self._path)
         left = [before for before, after in zip(opened.beside, now.beside, strict=True) if before == after]
