@@ -37,7 +37,8 @@ def main() -> None:
             stream.flush()
         except OSError:  # told if it can be; Python would flush again at its end, fail, and exit with 120
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            code = code or _REFUSED
+            if stream is sys.stdout:  # a lost message changes no result
+                code = code or _REFUSED
     sys.exit(code)
 
 
