@@ -58,7 +58,8 @@ class Feed(Generic[_T]):
     ) -> None:
         self._gather = gather.total_seconds()
         self._gather_many = (gather_many or gather).total_seconds()
-        self._many = False
+        self.rate = 0.0
+        """Records a second before the last `take`."""
         self._clock = clock
         self._taken_at = clock.monotonic()
         self._alarm = Alarm(ring, clock, f"{name}-feed")
@@ -75,7 +76,7 @@ class Feed(Generic[_T]):
         self._waiting.append(records)
         if not self._set:
             self._set = True
-            self._alarm.set_after(self._gather_many if self._many else self._gather)
+            self._alarm.set_after(self._gather_many if self.rate > MANY else self._gather)
 
     def take(self) -> list[_T]:
         """Take all records that wait, in order. The next `put` rings again."""
@@ -84,7 +85,7 @@ class Feed(Generic[_T]):
         while self._waiting:
             taken += self._waiting.popleft()
         now = self._clock.monotonic()
-        self._many = len(taken) > MANY * max(self._gather, now - self._taken_at)
+        self.rate = len(taken) / max(self._gather, now - self._taken_at)
         self._taken_at = now
         return taken
 

@@ -1,7 +1,8 @@
 """The Projector: folds committed events into the views, shortly after they are in the log.
 
 Commits are gathered, so that a task that changed several times costs one row. When a thread waits for a position, the
-Projector folds at once. After its start it checks the whole file in a thread of its own, and builds damaged views anew.
+Projector folds at once. While very many records come, a process folds them, and not the actor's thread. After its start
+it checks the whole file in a thread of its own, and builds damaged views anew.
 """
 
 import sqlite3
@@ -26,12 +27,19 @@ from .actor import Actor
 from .feed import Feed, OnTrouble, Retrier, Watermark
 from .logger import get_logger
 from .messages import WAKE, CatchUp, Checked, Damaged, PutInPlace, Wake
+from .projector_process import Folded, FoldEnded, ProjectorProcess
 
 if TYPE_CHECKING:
     from ..projections.views.schema import Files
 
 logger = get_logger()
 
+BUSY = 5000
+"""Records a second. While so many come, a process folds them, …"""
+A_BURST = 2000
+"""… once this many have come together: fewer are folded before a process has started."""
+CALM = 1000
+"""Records a second. When fewer come, the process is ended."""
 REBUILD_AGAIN = 10.0
 """Seconds until a rebuild that failed, because the disk is full for example, is tried again."""
 
@@ -75,6 +83,8 @@ class Projector(Actor):
     """Keeps the views. It reads what it missed from the log, so a lost message costs only time.
 
     If the views cannot be written, it tries again. `on_trouble` gets the error, and None when it is over.
+
+    `log_path`: the log that a process may read while very many records come; None to fold in this thread alone.
     """
 
     def __init__(
@@ -88,8 +98,11 @@ class Projector(Actor):
         clock: Clock,
         health: ViewsHealth,
         on_trouble: OnTrouble = lambda _: None,
+        log_path: Path | None = None,
     ) -> None:
         super().__init__()
+        self._log_path = log_path
+        self._process: ProjectorProcess | None = None
         self._feed = feed
         self._open_views = open_views
         self._path = path
@@ -114,6 +127,8 @@ class Projector(Actor):
     def on_start(self) -> None:
         """Open the view and bring it up to date with the log."""
         self._retrier = Retrier("projector", self._ring, self._clock, self._on_trouble)
+        if self._log_path is not None:
+            self._process = ProjectorProcess(self._log_path, self._path, self._clock, self.actor_ref.tell)
         discard(self._path)
         self._fold()
         self._begin_check()
@@ -142,7 +157,16 @@ class Projector(Actor):
                 self._fold()
                 self._begin_check()
             case CatchUp() if message.position > self._watermark.position:
+                if self._process is not None and self._process.silent:
+                    self._take_back()
                 self._fold()
+            case Folded() if self._process is not None:
+                self._watermark.rise(message.position)
+                if self._process.note_folded(message):
+                    self._fold()
+            case FoldEnded() if self._process is not None:
+                if self._process.note_end(message):
+                    self._fold()
             case Checked(damage=""):
                 # Later on they were vouched for already, and what a question has found since then counts.
                 if not self._damage and self._health.generation == 0:
@@ -165,6 +189,10 @@ class Projector(Actor):
 
     def _bring_up(self) -> None:
         records = self._feed.take()
+        if self._is_left_to_process(len(records)):
+            self._behind = True  # as far as this thread knows
+            return
+        self._take_back()
         behind, self._behind = self._behind, True  # until it has succeeded: the position is that of the last good fold
         if self._log is None:
             self._log = self._open_log()
@@ -179,6 +207,20 @@ class Projector(Actor):
         self._health.files = self._view.files
         self._behind = False
         self._watermark.rise(self._view.position)
+
+    def _is_left_to_process(self, records: int) -> bool:
+        """Whether a process folds what has come. `records`: how many have come together."""
+        process = self._process
+        if process is None or self._damage or self._stopping:
+            return False
+        rate = self._feed.rate
+        if process.running:
+            return (process.at_work or rate >= CALM) and process.request()
+        return self._view is not None and records >= A_BURST and rate >= BUSY and process.request()
+
+    def _take_back(self) -> None:
+        if self._process is not None:
+            self._process.kill()
 
     def _apply(self, log_file: LogReader, records: list[Recorded], *, behind: bool) -> None:
         if self._view is None:
@@ -214,6 +256,7 @@ class Projector(Actor):
 
     def _put_in_place(self, beside: Path | None) -> int | TasktrailError:
         """Replace the views by those that were built beside them. If it fails, the old ones stay."""
+        self._take_back()
         if self._log is None:
             self._log = self._open_log()
         if self._view is not None:

@@ -37,6 +37,23 @@ def reader_environment() -> dict[str, str]:
     return worker_environment((), (name for name in os.environ if name.startswith("PG")), os.environ)
 
 
+def start_side_process(module: str, *arguments: str, requests: bool = False) -> subprocess.Popen[str]:
+    """Start `python -m MODULE ARGUMENTS… PID` in a session of its own, with pipes for what it prints.
+
+    `requests`: whether it gets a pipe as its standard input. Raises `OSError` when no process can be started.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *arguments, str(os.getpid())],
+        stdin=subprocess.PIPE if requests else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env=reader_environment(),
+        start_new_session=True,
+    )
+
+
 class SideProcess:
     """Runs `python -m MODULE ARGUMENTS… PID`, one at a time. The module has to call `follow_parent(PID)`.
 
@@ -58,16 +75,7 @@ class SideProcess:
 
     def start(self, *arguments: str) -> None:
         """Start it. Raises `OSError` when no process can be started."""
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", self._module, *arguments, str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env=reader_environment(),
-            start_new_session=True,
-        )
+        process = start_side_process(self._module, *arguments)
         self.process, self._ended = process, SimpleQueue()
         ended = self._ended
 

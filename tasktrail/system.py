@@ -57,7 +57,7 @@ from .actors.workers.worker_process import wait_for_orphans
 from .backups.evidence import Acceptance, accept_loss, forget_recorded
 from .config.load import Reloaded, with_live_keys
 from .config.log_place import settled_place
-from .config.settings import Config, parse_limits
+from .config.settings import Config, parse_limits, usable_cpus
 from .consumers import Consumers
 from .events import EventLog, Recorded, Retried, TasktrailError
 from .events.clock import Clock, SystemClock
@@ -501,6 +501,7 @@ class System:
             feed=self.consumers.to_projector,
             open_views=lambda begin: TaskViews(self.paths.views, begin=begin),
             path=self.paths.views,
+            log_path=self.paths.log if usable_cpus() > 1 else None,
             open_log=lambda: read_log(self.paths.log),
             watermark=self.projected,
             clock=self.clock,
@@ -672,9 +673,10 @@ class System:
         """
         if self.projected.position >= position:
             return
-        self.projector.tell(CatchUp(position))
         began = self.clock.monotonic()
+        self.projector.tell(CatchUp(position))
         while not self.projected.wait(position, min(within, _LOOK_EVERY)):
+            self.projector.tell(CatchUp(position))  # again, as its process may hang
             waited = self.clock.monotonic() - began
             if (trouble := self.health.views_trouble) is not None and waited >= min(within, trouble_for):
                 raise views_behind(position, trouble)

@@ -8,7 +8,7 @@ import atexit
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -17,12 +17,12 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 from typing import NamedTuple
-from unittest.mock import patch
 
 import submit
 from archiving import ArchivingEventLog
 from harness import Goal, Table, quantile
 from msgspec.structs import replace
+from no_past import without_past
 
 from tasktrail.api.service import TaskService
 from tasktrail.events import (
@@ -33,7 +33,6 @@ from tasktrail.events import (
     Fact,
     Failed,
     Progressed,
-    Recorded,
     Retried,
     Started,
 )
@@ -44,11 +43,7 @@ from tasktrail.projections import TaskFilters, TaskQueries, TaskViews
 from tasktrail.projections.queries.filters import SORTS, STATUSES
 from tasktrail.projections.queries.past import Past
 from tasktrail.projections.queries.reader import TasksAndTotal
-from tasktrail.projections.views import writer
-from tasktrail.projections.views.fold import Change
 from tasktrail.projections.views.rebuild import BULK_PAGE, pull
-from tasktrail.projections.views.rows import Standing, standing
-from tasktrail.projections.views.versions import Versions
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TICK = timedelta(milliseconds=5)
@@ -436,23 +431,9 @@ def _archived(tasks: int, asked: int, filters: TaskFilters | None) -> float:
     return quantile(took, 0.99)
 
 
-class _NoPast(Versions):
-    """Writes nothing."""
-
-    def write(
-        self, _records: Sequence[Recorded], changes: Sequence[Change], changed: Mapping[int, int]
-    ) -> dict[int, Standing]:
-        reached: dict[int, Standing] = {}
-        for change in changes:
-            task_id = change.after.id
-            before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
-            reached[task_id] = standing(change.after, change.position if change.own else before)
-        return reached
-
-
 def _submitted(send: Callable[[TaskService, int], None], number: int, *, bare: bool) -> float:
     """Return commands a second; nothing else is measured until the views have followed."""
-    with patch.object(writer, "Versions", _NoPast) if bare else nullcontext():
+    with without_past() if bare else nullcontext():
         return submit.ours(lambda tasks: send(tasks, number), number)
 
 

@@ -1,0 +1,228 @@
+"""A process folds the views while very many records come: whatever becomes of it, the views are those of the log."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from log_services import wait_for
+from structlog.testing import capture_logs
+
+from tasktrail import TaskFilters, TaskService
+from tasktrail.actors import projector, projector_process
+from tasktrail.actors.side_process import start_side_process
+from tasktrail.events import CreateTask
+from tasktrail.projections import TaskQueries
+
+Open = Callable[..., TaskService]
+HELD = CreateTask(type="echo", held=True)
+FAILED = "the views are folded without a process of their own"
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """The processes that were started, one for each feed of records that comes while none runs."""
+    monkeypatch.setattr("tasktrail.system.usable_cpus", lambda: 2)
+    monkeypatch.setattr(projector, "BUSY", 0)
+    monkeypatch.setattr(projector, "A_BURST", 1)
+    monkeypatch.setattr(projector, "CALM", 0)
+    monkeypatch.setattr(projector_process, "_IDLE", 60.0)
+    started = list[subprocess.Popen[str]]()
+    start = start_side_process
+
+    def note(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(projector_process, "start_side_process", note)
+    return started
+
+
+def number_of_tasks(service: TaskService) -> int:
+    return service.list_tasks(TaskFilters(limit=1))[1]
+
+
+def test_the_views_are_those_of_the_log(open_service: Open, processes: list[subprocess.Popen[str]]) -> None:
+    service = open_service()
+    for number in range(1, 6):
+        service.send_many([HELD] * 50)
+        assert number_of_tasks(service) == 50 * number
+    assert len(processes) == 1
+    assert service.verify().findings == ()
+    service.close()
+    assert processes[0].poll() is not None
+
+
+def test_a_stop_leaves_no_record_behind(
+    open_service: Open, tmp_path: Path, processes: list[subprocess.Popen[str]]
+) -> None:
+    service = open_service()
+    service.send_many([HELD] * 200)
+    wait_for(lambda: processes)
+    service.send_many([HELD] * 200)
+    service.close()
+    assert processes[0].poll() is not None
+    with closing(TaskQueries.open(tmp_path / "data" / "views.db")) as views:
+        assert views.list(TaskFilters(limit=1), datetime.now(UTC))[1] == 400
+
+
+def test_the_actor_folds_again_when_fewer_records_come(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 50
+    monkeypatch.setattr(projector, "BUSY", 10**9)
+    monkeypatch.setattr(projector, "CALM", 10**9)
+    number = 50
+
+    def is_ended_by_one_more() -> bool:  # not by the next one, if it comes before the process has answered
+        nonlocal number
+        service.send_many([HELD])
+        number += 1
+        assert number_of_tasks(service) == number
+        return processes[0].poll() is not None
+
+    wait_for(is_ended_by_one_more)
+    assert [process.returncode for process in processes] == [-signal.SIGKILL]
+    assert service.verify().findings == ()
+
+
+def test_a_process_that_is_killed_is_replaced(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_process, "_AGAIN", 0.0)
+    service = open_service()
+    with capture_logs() as lines:
+
+        def is_known_to_have_ended(times: int) -> bool:
+            return [one["event"] for one in lines].count(FAILED) == times
+
+        for number in range(1, 4):
+            service.send_many([HELD] * 50)
+            assert number_of_tasks(service) == 50 * number
+            processes[-1].kill()
+            wait_for(partial(is_known_to_have_ended, number))
+    assert len(processes) == 3
+    assert service.verify().findings == ()
+
+
+def test_a_process_that_fails_is_not_started_again_at_once(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_process, "MODULE", "tasktrail.no_such_module")
+    service = open_service()
+    with capture_logs() as lines:
+        for number in range(1, 4):
+            service.send_many([HELD] * 50)
+            assert number_of_tasks(service) == 50 * number
+    assert len(processes) == 1
+    (warning,) = [one for one in lines if one["event"] == FAILED]
+    assert "No module named tasktrail.no_such_module" in warning["error"]
+
+
+def test_without_a_process_the_actor_folds(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: str, **_options: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(projector_process, "start_side_process", refuse)
+    service = open_service()
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 50
+    assert processes == []
+
+
+def test_one_processor_has_no_use_for_a_process(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasktrail.system.usable_cpus", lambda: 1)
+    service = open_service()
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 50
+    assert processes == []
+
+
+def test_a_request_to_a_process_that_ends_because_it_is_idle_is_not_lost(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_process, "_IDLE", 0.0)
+    service = open_service()
+    with capture_logs() as lines:
+        for number in range(1, 6):
+            service.send_many([HELD] * 50)
+            assert number_of_tasks(service) == 50 * number
+            wait_for(lambda: processes[-1].poll() is not None)
+    assert {one["event"] for one in lines if one["log_level"] in ("warning", "error")} <= {FAILED}
+    assert service.verify().findings == ()
+
+
+def test_a_process_that_hangs_is_not_waited_for(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 50
+    os.kill(processes[-1].pid, signal.SIGSTOP)
+    monkeypatch.setattr(projector_process, "_SILENT", 0.1)
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 100
+    assert processes[0].poll() == -signal.SIGKILL
+
+
+def test_damage_that_it_meets_is_repaired(open_service: Open, processes: list[subprocess.Popen[str]]) -> None:
+    service = open_service()
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 50
+    with closing(sqlite3.connect(service.paths.views, isolation_level=None)) as conn:
+        conn.execute("DELETE FROM tasks WHERE id = 7")
+        conn.execute("UPDATE tasks SET state = 'nothing' WHERE id = 8")
+    service.send_many([HELD] * 50)
+    service.cancel_task(7)
+    service.cancel_task(8)
+    assert number_of_tasks(service) == 100
+    assert service.get_task(8).status == "cancelled"
+    assert processes
+    assert service.verify().findings == ()
+
+
+def test_views_are_built_anew_while_it_works(open_service: Open, processes: list[subprocess.Popen[str]]) -> None:
+    service = open_service()
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 50
+
+    def send_more(_reached: int, _goal: int) -> None:
+        service.send_many([HELD] * 50)
+
+    service.rebuild(send_more)
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) >= 150
+    assert len(processes) > 1
+    assert service.verify().findings == ()
+
+
+@pytest.mark.slow
+def test_kills_at_any_time_lose_and_double_nothing(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector_process, "_AGAIN", 0.0)
+    chance = Random(3)
+    service = open_service()
+    for number in range(1, 301):
+        service.send_many([HELD] * 100)
+        if chance.random() < 0.2 and processes:
+            processes[-1].kill()
+        if chance.random() < 0.2:
+            assert number_of_tasks(service) == 100 * number
+    assert number_of_tasks(service) == 30_000
+    assert len(processes) > 20
+    assert service.verify().findings == ()
