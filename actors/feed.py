@@ -59,9 +59,10 @@ class Feed(Generic[_T]):
         self._gather = gather.total_seconds()
         self._gather_many = (gather_many or gather).total_seconds()
         self.rate = 0.0
-        """Records a second before the last `take`."""
+        """Records a second up to the last `take`, measured over at least `gather`."""
         self._clock = clock
-        self._taken_at = clock.monotonic()
+        self._counted = 0
+        self._counted_since = clock.monotonic()
         self._alarm = Alarm(ring, clock, f"{name}-feed")
         self._waiting: deque[Sequence[_T]] = deque()
         self._set = False
@@ -84,9 +85,12 @@ class Feed(Generic[_T]):
         taken: list[_T] = []
         while self._waiting:
             taken += self._waiting.popleft()
+        self._counted += len(taken)
         now = self._clock.monotonic()
-        self.rate = len(taken) / max(self._gather, now - self._taken_at)
-        self._taken_at = now
+        passed = now - self._counted_since
+        if passed >= self._gather:
+            self.rate = self._counted / passed
+            self._counted, self._counted_since = 0, now
         return taken
 
     def dropped(self) -> int:
@@ -137,6 +141,11 @@ class Retrier:
         self._pause = FIRST_RETRY
         self._not_before = 0.0
         self._trouble: Exception | None = None
+
+    @property
+    def failing(self) -> bool:
+        """Whether the work has failed and not succeeded since."""
+        return self._trouble is not None
 
     def run(self, work: Callable[[], None]) -> bool:
         """Do the work, unless the pause after a failure still lasts. Returns whether the work was done."""

@@ -140,6 +140,7 @@ class Projector(Actor):
         if checking is not None:
             with suppress(sqlite3.Error):
                 checking.interrupt()
+        self._take_back()
         self._fold()
         self._retrier.close()
         for one in (self._view, self._log):
@@ -211,7 +212,7 @@ class Projector(Actor):
     def _is_left_to_process(self, records: int) -> bool:
         """Whether a process folds what has come. `records`: how many have come together."""
         process = self._process
-        if process is None or self._damage or self._stopping:
+        if process is None or self._damage or self._stopping or self._retrier.failing:
             return False
         rate = self._feed.rate
         if process.running:
