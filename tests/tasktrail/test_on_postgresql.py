@@ -13,6 +13,7 @@ import pytest
 from log_services import wait_for
 from msgspec.structs import replace
 from postgresql_server import connect, needs_postgresql, new_database, own_server
+from projector_processes import note_processes
 
 from tasktrail import Config, TaskService
 from tasktrail.actors.side_process import SideProcess, reader_environment
@@ -23,6 +24,7 @@ from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.cli.app import run as run_cli
 from tasktrail.doctor.rules import examine
+from tasktrail.events import CreateTask
 from tasktrail.events.errors import (
     ConfigurationError,
     DataInUse,
@@ -241,6 +243,17 @@ def test_processes_that_read_the_log_get_the_variables_of_its_client_and_workers
         assert ended is not None
         assert ended.code == 0, ended.errors
     assert "PGPASSWORD" not in worker_environment((), (), os.environ)
+
+
+@pytest.mark.slow
+def test_a_process_folds_what_comes(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = note_processes(monkeypatch)
+    with TaskService.open(tmp_path, config=config) as service:
+        for number in range(1, 4):
+            service.send_many([CreateTask(type="noop", held=True)] * 50)
+            assert service.list_tasks(TaskFilters(limit=1))[1] == 50 * number
+        assert len(processes) == 1
+        assert service.verify().ok
 
 
 @pytest.mark.slow

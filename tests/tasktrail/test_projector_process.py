@@ -10,15 +10,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 from log_services import wait_for
+from projector_processes import note_processes
 from structlog.testing import capture_logs
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.actors import projector, projector_process
-from tasktrail.actors.side_process import start_side_process
 from tasktrail.events import CreateTask
 from tasktrail.projections import TaskQueries
 
@@ -29,21 +28,7 @@ FAILED = "the views are folded without a process of their own"
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
-    """The processes that were started, one for each feed of records that comes while none runs."""
-    monkeypatch.setattr("tasktrail.system.usable_cpus", lambda: 2)
-    monkeypatch.setattr(projector, "BUSY", 0)
-    monkeypatch.setattr(projector, "A_BURST", 1)
-    monkeypatch.setattr(projector, "CALM", 0)
-    monkeypatch.setattr(projector_process, "_IDLE", 60.0)
-    started = list[subprocess.Popen[str]]()
-    start = start_side_process
-
-    def note(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-        started.append(start(*arguments, **options))
-        return started[-1]
-
-    monkeypatch.setattr(projector_process, "start_side_process", note)
-    return started
+    return note_processes(monkeypatch)
 
 
 def number_of_tasks(service: TaskService) -> int:
