@@ -211,13 +211,15 @@ class Projector(Actor):
 
     def _is_left_to_process(self, records: int) -> bool:
         """Whether a process folds what has come. `records`: how many have come together."""
-        process = self._process
-        if process is None or self._damage or self._stopping or self._retrier.failing:
+        process, view = self._process, self._view
+        if process is None or view is None or self._damage or self._stopping or self._retrier.failing:
+            return False
+        if not view.in_place:  # the process would take what is there now for the views
             return False
         rate = self._feed.rate
         if process.running:
             return (process.at_work or rate >= CALM) and process.request()
-        return self._view is not None and records >= A_BURST and rate >= BUSY and process.request()
+        return records >= A_BURST and rate >= BUSY and process.request()
 
     def _take_back(self) -> None:
         if self._process is not None:

@@ -293,6 +293,11 @@ class TaskViews:
         for task_id in list(islice(hot, max(0, len(hot) - _HOT))):
             del hot[task_id]
 
+    @property
+    def in_place(self) -> bool:
+        """Whether its files are still those that were opened. Raises `OSError` if they cannot be looked for."""
+        return self._files() == self.files
+
     def refresh(self) -> None:
         """Check that the files are still those that were opened; open them anew if all were replaced.
 

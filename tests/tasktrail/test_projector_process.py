@@ -180,6 +180,26 @@ def test_damage_that_it_meets_is_repaired(open_service: Open, processes: list[su
     assert service.verify().findings == ()
 
 
+@pytest.mark.parametrize(
+    "names", [("views.db",), ("views.db-wal", "views.db-shm"), ("views.db-wal",), ("views.db-shm",)]
+)
+def test_a_file_that_is_deleted_beside_it_is_noticed(
+    open_service: Open, processes: list[subprocess.Popen[str]], names: list[str]
+) -> None:
+    """The process itself would go on with a new file, which others do not have open."""
+    service = open_service()
+    service.send_many([HELD] * 50)
+    assert number_of_tasks(service) == 50
+    for name in names:
+        service.paths.views.with_name(name).unlink()
+    generation = service._system.health.views.generation
+    service.send_many([HELD] * 50)
+    wait_for(lambda: service._system.health.views.generation > generation)
+    assert number_of_tasks(service) == 100
+    assert processes
+    assert service.verify().findings == ()
+
+
 def test_views_are_built_anew_while_it_works(open_service: Open, processes: list[subprocess.Popen[str]]) -> None:
     service = open_service()
     service.send_many([HELD] * 50)
