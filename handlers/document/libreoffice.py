@@ -42,6 +42,8 @@ _POLL = 0.1
 _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and must be started again."""
 _STARTS = 3
+_ROOM = 1 << 20
+"""Bytes that can be written to a disk that is not full."""
 _MOST_PRINTED = 32 << 20
 """Bytes of printed text that are kept: a document may name any number of fonts."""
 _TO_PDF = ("--convert-to", "pdf")
@@ -73,6 +75,11 @@ _PROFILE = (
 
 class OfficeFailedError(RuntimeError):
     """LibreOffice ended without a PDF."""
+
+    def __init__(self, message: str, returncode: int | None = None) -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        """The signal that killed it, as a negative number, by which the rules for a retry know it; None if none did."""
 
 
 class MadePdf(NamedTuple):
@@ -115,6 +122,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     Raises:
         Unusable: LibreOffice is missing, or the document must not be opened.
         OfficeFailedError: LibreOffice made no PDF of it.
+        OSError: the disk is full.
     """
     program = require_libreoffice(source.name)
     if kind in PACKED:
@@ -133,6 +141,12 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             break
     pdf = folder / "out" / "document.pdf"
     if not is_file(pdf) or not pdf.stat().st_size:
+        if code == -signal.SIGKILL:
+            raise OfficeFailedError(
+                f"LibreOffice was killed by SIGKILL while it read {source.name}, maybe as memory had run out",
+                code,
+            )
+        (folder / "room").write_bytes(bytes(_ROOM))  # on a full disk LibreOffice fails without a word
         raise OfficeFailedError(
             f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
             "save it anew with the program it comes from"
