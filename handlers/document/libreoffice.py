@@ -22,7 +22,7 @@ from ..attempt_output import pass_on
 from ..contract import Unusable
 from ..process import seccomp
 from .archive import inspect_archive
-from .kinds import PACKED
+from .kinds import OFFICE, PACKED
 
 _NAMES = ("soffice", "libreoffice")
 _PLACES = (
@@ -98,13 +98,19 @@ def find_libreoffice() -> Path | None:
     return next((place for place in _PLACES if is_file(place)), None)
 
 
-def require_libreoffice(name: str) -> Path:
-    """The program. If it is missing, raises Unusable, which says what to install."""
+def require_libreoffice(name: str, kind: str) -> Path:
+    """The program. If it is missing, raises Unusable, which says what to install, and what a document can do without.
+
+    Args:
+        name: of the file, for the message.
+        kind: of the document, by its content.
+    """
     program = find_libreoffice()
     if program is None:
+        carried = "; document_preview with the option office=thumbnail shows the picture that the document carries"
         raise Unusable(
-            f"{name} needs LibreOffice, which is not on this machine. {INSTALL_LIBREOFFICE}; document_preview with the "
-            "option office=thumbnail shows the picture that the document carries"
+            f"{name} needs LibreOffice, which is not on this machine. {INSTALL_LIBREOFFICE}"
+            f"{carried if kind in PACKED else '; document_preview draws it without' if kind not in OFFICE else ''}"
         )
     return program
 
@@ -124,7 +130,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
         OfficeFailedError: LibreOffice made no PDF of it.
         OSError: the disk is full.
     """
-    program = require_libreoffice(source.name)
+    program = require_libreoffice(source.name, kind)
     if kind in PACKED:
         inspect_archive(source)
     shutil.rmtree(folder, ignore_errors=True)
