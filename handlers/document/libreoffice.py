@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -53,6 +54,10 @@ _LOADED = b"convert "
 """What LibreOffice prints when it has read the document, and looks only for fonts that its pages have."""
 _LOOKED_FOR, _FOUND = b"Match Pattern has ", b"Pattern has "
 _OF_FONTCONFIG = (_LOOKED_FOR, _FOUND, b"Best score ", b"FC_DEBUG=")
+_RANGE = re.compile(r"(?<=[=\s])([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?(?=\s)")
+"""Characters of a font, as `fc-list : charset` prints them: `:charset=20-7e a0`."""
+_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+"""They choose a form of the character before them, and are never drawn."""
 _FAMILY = re.compile(rb'\tfamily: "([^"]{1,100})"\(s\)')
 
 # Not DisableActiveContent: it leaves the charts of every document blank.
@@ -158,6 +163,23 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             "save it anew with the program it comes from"
         )
     return MadePdf(pdf, lacking)
+
+
+def without_font(text: str) -> list[str]:
+    """The characters of a text that no font has which LibreOffice finds; none where fontconfig does not tell."""
+    wanted = sorted({one for one in text if not one.isascii() and one.isprintable() and not one.isspace()})
+    program = shutil.which("fc-list")
+    if not wanted or program is None:
+        return []
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.devnull}  # as it has no fonts of a user
+    done = subprocess.run(
+        [program, ":", "charset"], capture_output=True, encoding="ascii", errors="replace", env=environment, check=False
+    )
+    found = set(_SELECTORS)
+    for first, last in set(_RANGE.findall(done.stdout)):
+        begin, end = chr(int(first, 16)), chr(int(last or first, 16))
+        found.update(wanted[bisect_left(wanted, begin) : bisect_right(wanted, end)])
+    return [one for one in wanted if one not in found] if done.returncode == 0 and done.stdout else []
 
 
 def _command(program: Path, folder: Path, document: Path) -> list[str]:

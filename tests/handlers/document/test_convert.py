@@ -253,6 +253,21 @@ def test_a_text_reaches_libreoffice_as_html_that_names_no_other_file(
     assert '<p>its text near <a href="https://example.org/">far</a> &lt;b&gt;raw&lt;/b&gt;</p>' in seen
 
 
+def test_characters_that_no_font_has_are_told(
+    document: Callable[..., Path], convert: Callable[..., Any], pretender: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """They became boxes without a word."""
+    fonts = pretender(GIVES_OUT.format(document(1))).with_name("fc-list")
+    fonts.write_text("#!/bin/sh\necho ':charset=20-7e a0-ff 5b57'\necho ':charset=6f22'\n")
+    fonts.chmod(0o755)
+    source = tmp_path / "a.txt"
+    source.write_text("Größe 漢字 \ufe0fかな かな")
+    note = "no font on this machine has 2 characters of it, drawn as boxes, such as かな"
+    assert done(convert(source))["notes"] == [note]
+    fonts.write_text("#!/bin/sh\nexit 1\n")
+    assert "notes" not in done(convert(source, "again.pdf"))
+
+
 def test_a_failure_of_libreoffice_names_the_input(
     convert: Callable[..., Any], pretender: Callable[[str], Path], tmp_path: Path
 ) -> None:
