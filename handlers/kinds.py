@@ -15,7 +15,7 @@ READERS: dict[Kind, tuple[str, ...]] = {
     "image": ("image_thumbnail", "image_convert"),
     "video": ("video_convert", "video_preview", "video_thumbnail", "audio_convert"),
     "audio": ("audio_convert",),
-    "document": ("document_preview",),
+    "document": ("document_preview", "document_convert"),
     "model": ("model_preview",),
 }
 """The built-in types that read each kind. A worker knows only the types that it runs, so it cannot ask the registry."""

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -22,7 +23,7 @@ from ..attempt_output import pass_on
 from ..contract import Unusable
 from ..process import seccomp
 from .archive import inspect_archive
-from .kinds import PACKED
+from .kinds import OFFICE, PACKED
 
 _NAMES = ("soffice", "libreoffice")
 _PLACES = (
@@ -42,6 +43,8 @@ _POLL = 0.1
 _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and must be started again."""
 _STARTS = 3
+_ROOM = 1 << 20
+"""Bytes that can be written to a disk that is not full."""
 _MOST_PRINTED = 32 << 20
 """Bytes of printed text that are kept: a document may name any number of fonts."""
 _TO_PDF = ("--convert-to", "pdf")
@@ -51,6 +54,10 @@ _LOADED = b"convert "
 """What LibreOffice prints when it has read the document, and looks only for fonts that its pages have."""
 _LOOKED_FOR, _FOUND = b"Match Pattern has ", b"Pattern has "
 _OF_FONTCONFIG = (_LOOKED_FOR, _FOUND, b"Best score ", b"FC_DEBUG=")
+_RANGE = re.compile(r"(?<=[=\s])([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?(?=\s)")
+"""Characters of a font, as `fc-list : charset` prints them: `:charset=20-7e a0`."""
+_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+"""They choose a form of the character before them, and are never drawn."""
 _FAMILY = re.compile(rb'\tfamily: "([^"]{1,100})"\(s\)')
 
 # Not DisableActiveContent: it leaves the charts of every document blank.
@@ -74,6 +81,11 @@ _PROFILE = (
 class OfficeFailedError(RuntimeError):
     """LibreOffice ended without a PDF."""
 
+    def __init__(self, message: str, returncode: int | None = None) -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        """The signal that killed it, as a negative number, by which the rules for a retry know it; None if none did."""
+
 
 class MadePdf(NamedTuple):
     """A document that LibreOffice has made a PDF of."""
@@ -91,13 +103,19 @@ def find_libreoffice() -> Path | None:
     return next((place for place in _PLACES if is_file(place)), None)
 
 
-def require_libreoffice(name: str) -> Path:
-    """The program. If it is missing, raises Unusable, which says what to install."""
+def require_libreoffice(name: str, kind: str) -> Path:
+    """The program. If it is missing, raises Unusable, which says what to install, and what a document can do without.
+
+    Args:
+        name: of the file, for the message.
+        kind: of the document, by its content.
+    """
     program = find_libreoffice()
     if program is None:
+        carried = "; document_preview with the option office=thumbnail shows the picture that the document carries"
         raise Unusable(
-            f"{name} needs LibreOffice, which is not on this machine. {INSTALL_LIBREOFFICE}; document_preview with the "
-            "option office=thumbnail shows the picture that the document carries"
+            f"{name} needs LibreOffice, which is not on this machine. {INSTALL_LIBREOFFICE}"
+            f"{carried if kind in PACKED else '; document_preview draws it without' if kind not in OFFICE else ''}"
         )
     return program
 
@@ -115,8 +133,9 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     Raises:
         Unusable: LibreOffice is missing, or the document must not be opened.
         OfficeFailedError: LibreOffice made no PDF of it.
+        OSError: the disk is full.
     """
-    program = require_libreoffice(source.name)
+    program = require_libreoffice(source.name, kind)
     if kind in PACKED:
         inspect_archive(source)
     shutil.rmtree(folder, ignore_errors=True)
@@ -133,11 +152,34 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             break
     pdf = folder / "out" / "document.pdf"
     if not is_file(pdf) or not pdf.stat().st_size:
+        if code == -signal.SIGKILL:
+            raise OfficeFailedError(
+                f"LibreOffice was killed by SIGKILL while it read {source.name}, maybe as memory had run out",
+                code,
+            )
+        (folder / "room").write_bytes(bytes(_ROOM))  # on a full disk LibreOffice fails without a word
         raise OfficeFailedError(
             f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
             "save it anew with the program it comes from"
         )
     return MadePdf(pdf, lacking)
+
+
+def without_font(text: str) -> list[str]:
+    """The characters of a text that no font has which LibreOffice finds; none where fontconfig does not tell."""
+    wanted = sorted({one for one in text if not one.isascii() and one.isprintable() and not one.isspace()})
+    program = shutil.which("fc-list")
+    if not wanted or program is None:
+        return []
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.devnull}  # as it has no fonts of a user
+    done = subprocess.run(
+        [program, ":", "charset"], capture_output=True, encoding="ascii", errors="replace", env=environment, check=False
+    )
+    found = set(_SELECTORS)
+    for first, last in set(_RANGE.findall(done.stdout)):
+        begin, end = chr(int(first, 16)), chr(int(last or first, 16))
+        found.update(wanted[bisect_left(wanted, begin) : bisect_right(wanted, end)])
+    return [one for one in wanted if one not in found] if done.returncode == 0 and done.stdout else []
 
 
 def _command(program: Path, folder: Path, document: Path) -> list[str]:

@@ -255,6 +255,11 @@ class BatchPlanner:
             refusal = why_not(task_type, path, wanted.options)
             if refusal is not None and why_not(task_type, path, {}) is None:
                 return f"{_a(kind)}; {refusal.message}"
+        for task_type in readers:  # one that writes such an output, but lacks a program for the input
+            for named_by in (path, path.with_name(path.stem + task_type.output_suffix))[: 1 + is_folder(wanted.to)]:
+                refusal = why_not(task_type, named_by, wanted.options)
+                if refusal is not None and refusal.field == "input_file":
+                    return f"{_a(kind)}, which {task_type.name} cannot read here. {refusal.advice}"
         output = Path(naming.output(path, one.folder, number, readers[0].name, wanted.options))
         return f"{_a(kind)}, which no task type turns into {output.suffix or 'a file without a suffix'}"
 

@@ -152,6 +152,12 @@ def plainly(value: Any) -> str:
             return compact(value)
 
 
+def share(part: int, whole: int) -> str:
+    """A part, or a multiple, as a percentage of the whole (not 0): 0.213 %, 85.3 %, 1,680 %."""
+    percentage = 100 * part / whole
+    return f"{percentage:,.0f} %" if percentage >= 100 else f"{percentage:.3g} %"  # noqa: PLR2004 - all of it
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "about": about,
     "advice": advice,
@@ -169,6 +175,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "plainly": plainly,
     "pretty": pretty,
     "rate": rate,
+    "share": share,
     "sum_of": sum_of,
     "plural": plural,
     "when": when,

@@ -224,7 +224,8 @@ def test_a_refused_file_of_another_kind_is_told_with_the_types_that_read_it(sour
 
     source.write_bytes(b"%PDF-1.7" + bytes(10_000))
     reading = replaced(copying(damaged), accepts=("video",))
-    assert perform(run, reading, Line()).error == "no film; it is a document, which document_preview reads"
+    error = perform(run, reading, Line()).error
+    assert error == "no film; it is a document, which document_preview and document_convert read"
     assert perform(run, copying(damaged), Line()).error == "no film"
 
 

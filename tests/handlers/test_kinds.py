@@ -82,7 +82,7 @@ def test_a_name_speaks_of_a_kind(name: str, kind: str | None) -> None:
 @pytest.mark.parametrize(
     ("head", "name", "accepts", "told"),
     [
-        (b"%PDF-1.7", "report.mp4", ("video",), "it is a document, which document_preview reads"),
+        (b"%PDF-1.7", "report.mp4", ("video",), "it is a document, which document_preview and document_convert read"),
         (b"\xff\xd8\xff", "a", ("audio", "video"), "it is an image, which image_thumbnail and image_convert read"),
         (b"\xff\xd8\xff", "a", ("image",), ""),
         (b"\xff\xd8\xff", "a", (), ""),  # a type that reads any file

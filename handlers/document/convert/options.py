@@ -41,5 +41,5 @@ def check(job: Job[DocumentConvertOptions]) -> None:
         raise InvalidPath(
             f"{job.input_file.name!r} needs LibreOffice, which is not on this machine",
             field="input_file",
-            remedy=f"{INSTALL_LIBREOFFICE}.",
+            remedy=f"{INSTALL_LIBREOFFICE}. A PDF needs none if its name ends in .pdf.",
         )

@@ -24,7 +24,7 @@ def probe(job: Job[DocumentConvertOptions]) -> Estimate:
         with closing(PdfPages(job.input_file)) as pages:
             chosen = choose_pages(job.options.page_list, pages.count, pages.count)
         return estimate_for("pdf", job.input_size, pages=len(chosen))
-    require_libreoffice(job.input_file.name)
+    require_libreoffice(job.input_file.name, kind)
     if kind in PACKED:
         inspect_archive(job.input_file)
     return estimate_for("office" if kind in OFFICE else "markdown" if kind == "markdown" else "text", job.input_size)

@@ -62,7 +62,7 @@ def probe(job: Job[DocumentPreviewOptions]) -> Estimate:
             return _drawn(job, TextPages(path, markdown=markdown), kind, extra=extra)
         case "thumbnail":
             return _drawn(job, ThumbnailPage(path), kind, extra=0)
-    require_libreoffice(path.name)
+    require_libreoffice(path.name, kind)
     if kind in PACKED:
         inspect_archive(path)
     expected = (page_hint(path) if kind in PACKED else None) or 1 + size // _OFFICE_PAGE

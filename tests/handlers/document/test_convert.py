@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
-from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers import Finished, Rejected, Unusable
 from tasktrail.handlers.document import libreoffice
 from tasktrail.handlers.document.convert import document_convert
 from tasktrail.handlers.document.convert.options import DocumentConvertOptions, check
@@ -75,6 +75,22 @@ def test_without_libreoffice_only_a_pdf_is_taken() -> None:
         with pytest.raises(InvalidPath, match="needs LibreOffice") as caught:
             check(job_for(DocumentConvertOptions(), name, "/out.pdf"))
         assert "apt install" in caught.value.advice
+        assert "A PDF needs none if its name ends in .pdf" in caught.value.advice
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_libreoffice_each_kind_is_told_what_can_do_without(odt: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "text.pdf").write_text("words")
+    (tmp_path / "rich.pdf").write_text("{\\rtf1 words}")
+    for path, told in (
+        (odt(name="odt.pdf"), "document_preview with the option office=thumbnail"),
+        (tmp_path / "text.pdf", "document_preview draws it without"),
+        (tmp_path / "rich.pdf", ""),
+    ):
+        with pytest.raises(Unusable, match="needs LibreOffice") as caught:
+            probe(job_for(DocumentConvertOptions(), path, "/out.pdf"))
+        assert str(caught.value).partition("libreoffice)")[2].removeprefix("; ").startswith(told)
+        assert ("document_preview" in str(caught.value)) == bool(told)
 
 
 @pytest.mark.parametrize("pages", ["0", "3-1", "one"])
@@ -235,6 +251,21 @@ def test_a_text_reaches_libreoffice_as_html_that_names_no_other_file(
     assert "secret" not in seen
     assert "other.html" not in seen
     assert '<p>its text near <a href="https://example.org/">far</a> &lt;b&gt;raw&lt;/b&gt;</p>' in seen
+
+
+def test_characters_that_no_font_has_are_told(
+    document: Callable[..., Path], convert: Callable[..., Any], pretender: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """They became boxes without a word."""
+    fonts = pretender(GIVES_OUT.format(document(1))).with_name("fc-list")
+    fonts.write_text("#!/bin/sh\necho ':charset=20-7e a0-ff 5b57'\necho ':charset=6f22'\n")
+    fonts.chmod(0o755)
+    source = tmp_path / "a.txt"
+    source.write_text("Größe 漢字 \ufe0fかな かな")
+    note = "no font on this machine has 2 characters of it, drawn as boxes, such as かな"
+    assert done(convert(source))["notes"] == [note]
+    fonts.write_text("#!/bin/sh\nexit 1\n")
+    assert "notes" not in done(convert(source, "again.pdf"))
 
 
 def test_a_failure_of_libreoffice_names_the_input(

@@ -1,7 +1,9 @@
 """Office documents, with LibreOffice where it is installed, and otherwise with a script in its place."""
 
 import contextlib
+import errno
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tasktrail.events.errors import InvalidPath
+from tasktrail.events.retry import matching_rule
 from tasktrail.handlers import Finished, Rejected, Stopped
 from tasktrail.handlers.document import libreoffice
 from tasktrail.handlers.document.libreoffice import OfficeFailedError
@@ -174,6 +177,34 @@ def test_a_failure_of_libreoffice_tells_what_it_said_and_may_pass(
     with pytest.raises(OfficeFailedError, match=r"out of paper\): save it anew"):
         draw(context)
     assert not (context.work_dir / "office").exists()
+
+
+def test_a_kill_of_libreoffice_is_not_blamed_on_the_document(
+    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
+) -> None:
+    """The kernel kills it, and not the worker, when memory runs out. The task had failed for good."""
+    pretender("kill -9 $$")
+    with pytest.raises(OfficeFailedError, match="killed by SIGKILL") as caught:
+        draw(prepare(odt()))
+    assert "save it anew" not in str(caught.value)
+    rule = matching_rule("OfficeFailedError", str(caught.value), exit_code=caught.value.returncode)
+    assert rule is not None
+    assert rule.retryable
+
+
+def test_a_full_disk_is_not_blamed_on_the_document(
+    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
+) -> None:
+    """A limit of each file's size acts like a full disk without one."""
+    pretender("exit 1")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            draw(prepare(odt()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
 
 
 def test_what_libreoffice_says_before_it_starts_again_is_told_once(

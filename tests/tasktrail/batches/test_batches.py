@@ -247,6 +247,19 @@ def test_a_folder_of_texts_needs_no_libreoffice(
     assert planned == {"a.txt": "document_preview: a.png"}
 
 
+@pytest.mark.parametrize("to", ["out/", "out/{stem}.pdf"])
+def test_an_office_document_without_libreoffice_is_left_out_with_what_to_install(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """It was told that no type makes a .docx, or a .pdf."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.docx").write_bytes(b"PK\x03\x04")
+    for name in ("convert", "preview"):
+        monkeypatch.setattr(f"tasktrail.handlers.document.{name}.options.find_libreoffice", lambda: None)
+    planned = chosen(service.create_batch([tmp_path / "in"], f"{tmp_path}/{to}", dry_run=True))
+    assert planned["a.docx"].startswith("- a document, which document_convert cannot read here. Install LibreOffice (")
+
+
 def test_a_folder_of_pages_that_is_done_is_skipped_until_somebody_changes_it(
     service: TaskService, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import ERASED, Checkpointed, Completed, Failed, Retried
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.seals import make_seal
-from tasktrail.web.formats import next_try
+from tasktrail.web.formats import next_try, share
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
 
@@ -63,6 +63,15 @@ def headings(page: str) -> set[str]:
     return set(re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', page))
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(14_046, "1,682 %"), (835, "100 %"), (712, "85.3 %"), (1, "0.12 %")],
+)
+def test_a_small_text_that_becomes_a_large_pdf_has_a_plain_percentage(size: int, shown: str) -> None:
+    """It was 1.68e+03 %."""
+    assert share(size, 835) == shown
+
+
 def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
     browser: httpx.Client, service: TaskService, create: Callable[..., int]
 ) -> None:
@@ -75,7 +84,7 @@ def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
     assert '<rect class="attempt is-completed"' in page
     assert '<polyline class="line"' in page
     assert "&#34;width&#34;: 99" in page
-    assert re.search(r'id="sizes">[\d.]+ KiB became [\d.]+ (KiB|B): [\d.e+]+ % of the input', page)
+    assert re.search(r'id="sizes">[\d.]+ KiB became [\d.]+ (KiB|B): [\d.,]+ % of the input', page)
     assert forms(page) == {}
     assert f'href="/submit/image_thumbnail?like={task_id}"' in page
     command = service.events(task_id)[0].command_id
