@@ -295,6 +295,20 @@ def test_a_key_that_only_a_schedule_or_a_source_uses_is_compared_with_its_user(t
     assert (found.position, "under another user" in found.message) == (at, True)
 
 
+def test_a_key_that_no_record_uses_is_sound(tmp_path: Path) -> None:
+    """A service that is killed between making a key and its first record leaves one."""
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        log.append([created(1)], expected=0)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        before = verify(reader, keys=keys)
+        keys.key_for(9)
+        keys.commit()
+        assert keys.of_user(9)
+        assert verify(reader, keys=keys) == before
+        assert not [one for one in before.findings if one.code == "key"]
+
+
 def test_what_is_gone_between_two_looks_is_not_taken_for_there(tmp_path: Path) -> None:
     with closing(opened(tmp_path / "log.db")) as log:
         journal = Journal(log)
