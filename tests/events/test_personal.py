@@ -278,7 +278,7 @@ def test_a_key_that_the_file_has_under_another_user_is_neither_erased_nor_sound(
 def test_a_key_that_only_a_schedule_or_a_source_uses_is_compared_with_its_user(tmp_path: Path, what: str) -> None:
     path, file = tmp_path / "log.db", tmp_path / "keys.db"
     task = Created(type="noop", user_id=7)
-    event = ScheduleAdded(schedule="nightly", task=task, every=60.0, starting_at=BEGIN)
+    event: ScheduleAdded | SourceAdded = ScheduleAdded(schedule="nightly", task=task, every=60.0, starting_at=BEGIN)
     if what != "a schedule":
         event = SourceAdded(source="inbox", inputs=("/in",), to="{name}", task={"type": "noop", "user_id": 7})
     with closing(opened(path)) as log:
