@@ -265,7 +265,11 @@ def public_key(folder: Path) -> PublicKey:
 
 def read_key(path: Path) -> PublicKey:
     """The public key in a file. Raises `SealUnfit`."""
-    return PublicKey(key_text(path))
+    text = key_text(path)
+    try:
+        return PublicKey(text)
+    except SealUnfit as error:
+        raise SealUnfit(f"{path}: {error.message}", field="key") from error
 
 
 def key_text(path: Path) -> str:
@@ -509,7 +513,11 @@ def kept_key(path: Path, name: str) -> PrivateKey:
         raise SealUnfit(
             message, field="seal_key", remedy="Let the service read it, or put it back as it was."
         ) from error
-    key = PrivateKey(text)
+    try:
+        key = PrivateKey(text)
+    except SealUnfit as error:
+        message = f"The file {path.name} of the data folder: {error.message}"
+        raise SealUnfit(message, field="seal_key", remedy=_KEY_AS_IT_WAS) from error
     if key.public.name != name:
         raise SealUnfit(
             f"The key in {path.name} of the data folder is for seals of {key.public.name}, and this log is {name}",

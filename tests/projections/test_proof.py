@@ -348,6 +348,15 @@ def test_a_copy_of_a_seal_whose_name_is_no_number_is_compared_and_never_the_newe
         assert prove(log, sealed.seals, 1).seal == (sealed.seals / f"{sizes[-1]}.note").read_text()
 
 
+def test_a_file_that_holds_no_key_is_named(sealed: Sealed) -> None:
+    (sealed.seals / "key").write_text("nonsense")
+    with pytest.raises(SealUnfit, match=str(sealed.seals / "key")):
+        sealed.checked()
+    sealed.key_file.write_text("nonsense")
+    with pytest.raises(SealUnfit, match=r"seal-key of the data folder"):
+        sealed.seal()
+
+
 def test_a_file_in_the_place_of_the_seals_is_told_with_what_to_do(sealed: Sealed) -> None:
     shutil.rmtree(sealed.seals)
     sealed.seals.write_text("")
