@@ -98,7 +98,7 @@ def collect_belongings(
             name = key_in(data)
             if name not in seen:
                 seen.add(name)
-                if is_under_another_user(keys, position, task_id, data):
+                if is_under_another_user(keys, (position, task_id, 1, _CREATED, *("",) * 9, data)):
                     raise keys.misplaced(name)
             if name in names:
                 tasks.add(task_id)
@@ -107,21 +107,20 @@ def collect_belongings(
     return Belongings(names, tuple(sorted(tasks)), known.plain + len(plain), head)
 
 
-def is_under_another_user(keys: Keys, position: int, task_id: int, data: str) -> bool:
-    """Whether the key of an encrypted task is kept under another user than its first record has.
+def is_under_another_user(keys: Keys, row: Row) -> bool:
+    """Whether the key of an encrypted record, of a kind in `NAMES_USER`, is kept under another user than it names.
 
     The record is right: it is in the chain, and nothing protects the numbers of users in the file of keys. A record
     that cannot be read is left to other checks. Raises `KeysUnreadable` if the file cannot be used.
     """
-    row = (position, task_id, 1, _CREATED, *("",) * 9, data)
     try:
         name, box = box_of(row)
         if not box or (kept := keys.kept(name)) is None:
             return False
         user_id, cipher = kept
         secret = decrypt(cipher, base64.b64decode(box, validate=True), bound_to(row))
-        return _SECRET_USER.decode(secret).fields.user_id != user_id
-    except (InvalidTag, msgspec.MsgspecError, ValueError):
+        return NAMES_USER[row[3]](secret) != user_id
+    except (InvalidTag, msgspec.MsgspecError, TypeError, ValueError):  # TypeError: a number of the row is none
         return False
 
 
@@ -133,8 +132,33 @@ class _Secret(msgspec.Struct):
     fields: _UserField
 
 
-_USER = msgspec.json.Decoder(_UserField)
+class _OfSchedule(msgspec.Struct):
+    user_id: int = msgspec.field(default=0, name="task.user_id")
+
+
+class _SecretOfSchedule(msgspec.Struct):
+    fields: _OfSchedule
+
+
+class _OfSource(msgspec.Struct):
+    task: _UserField
+
+
+class _SecretOfSource(msgspec.Struct):
+    fields: _OfSource
+
+
 _SECRET_USER = msgspec.json.Decoder(_Secret)
+_SCHEDULE_USER = msgspec.json.Decoder(_SecretOfSchedule)
+_SOURCE_USER = msgspec.json.Decoder(_SecretOfSource)
+NAMES_USER: dict[str, Callable[[bytes], int]] = {
+    _CREATED: lambda secret: _SECRET_USER.decode(secret).fields.user_id,
+    EVENT_TAGS[ScheduleAdded]: lambda secret: _SCHEDULE_USER.decode(secret).fields.user_id,
+    EVENT_TAGS[SourceAdded]: lambda secret: _SOURCE_USER.decode(secret).fields.task.user_id,
+}
+"""Tag of an event that names the user whose key it is encrypted with → the user in its decrypted part."""
+
+_USER = msgspec.json.Decoder(_UserField)
 
 
 def _user_in(data: str) -> int:

@@ -9,14 +9,13 @@ import msgspec
 from ..errors import KeysUnreadable
 from ..recorded import EVENT_TAGS
 from ..system_events import ErasureFinished, UserErased
-from ..task_events import Created
-from .encryption import is_under_another_user, key_in
+from .encryption import NAMES_USER, is_under_another_user, key_in
 from .faults import Damage
 from .keys import Keys
 from .log_reader import LogReader
 from .personal import is_lost
 
-_CREATED, _ERASED, _FINISHED = EVENT_TAGS[Created], EVENT_TAGS[UserErased], EVENT_TAGS[ErasureFinished]
+_ERASED, _FINISHED = EVENT_TAGS[UserErased], EVENT_TAGS[ErasureFinished]
 _ERASURE = msgspec.json.Decoder(UserErased)
 _FINISH = msgspec.json.Decoder(ErasureFinished)
 
@@ -59,7 +58,7 @@ class KeyCheck:
         self._compared: set[str] = set()
         """The keys whose users were compared."""
         self._misplaced: dict[int, str] = {}
-        """Position of a task's first record → its key, which is kept under another user."""
+        """Position of the first task, schedule or source of a key → the key, which is kept under another user."""
 
     def see(self, row: tuple[Any, ...]) -> None:
         """Take in the raw stored values of the next record. An unreadable record is skipped: other checks report it."""
@@ -70,8 +69,8 @@ class KeyCheck:
             if not is_lost(row):
                 number, first = self._used.get(name, (0, position))
                 self._used[name] = SomeRecords(number + 1, first)
-                if event == _CREATED and name not in self._compared:
-                    self._compare_user(name, position, row[1], data)
+                if event in NAMES_USER and name not in self._compared:
+                    self._compare_user(name, row)
             return
         try:
             if event == _ERASED:
@@ -81,11 +80,11 @@ class KeyCheck:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return
 
-    def _compare_user(self, name: str, position: int, task_id: int, data: str) -> None:
+    def _compare_user(self, name: str, row: tuple[Any, ...]) -> None:
         self._compared.add(name)
         with suppress(KeysUnreadable):  # reported with the views
-            if is_under_another_user(self._keys, position, task_id, data):
-                self._misplaced[position] = name
+            if is_under_another_user(self._keys, row):
+                self._misplaced[row[0]] = name
 
     def unreadable(self, log: LogReader, position: int) -> SomeRecords:
         """The records whose personal data cannot be read here, although the log holds no erasure of it.
@@ -111,7 +110,7 @@ class KeyCheck:
         """The position and the message of each fault.
 
         A key that should be gone but exists is one at the erasure that destroyed it, and a key that is kept under a
-        wrong user at the first task that it encrypts.
+        wrong user at the first task, schedule or source that it encrypts.
         """
         for position in sorted(self._finished & self._erased.keys()):
             if number := sum(map(self._keys.can_open, self._erased[position])):

@@ -32,6 +32,11 @@ _KEY_AS_IT_WAS = (
     "Put that key back, from a copy: a backup has none. If it is lost, give the log another folder for its seals "
     "(`seals_dir` in tasktrail.toml) and tell auditors and witnesses the new key. Leave these seals as they are."
 )
+_MISNAMED = (
+    "Keep the file as evidence, outside the folder, and compare the folder with a copy that was kept elsewhere: "
+    "somebody may have put an older seal in the place of a newer one."
+)
+_NO_FOLDER = "Move the file away and put the folder of the seals back, or name another folder (`seals_dir`)."
 SUFFIX = ".note"
 _STAMP = ".tsr"
 KEY = "key"
@@ -76,22 +81,26 @@ def make_seal(log: LogReader, folder: Path, key_file: Path, now: datetime) -> tu
         now: the time that the seal states.
 
     Raises:
-        SealUnfit: the log is empty, the key is not that of this log or of its seals, or the newest seal cannot be
-            read.
+        SealUnfit: the log is empty, the key is not that of this log or of its seals, the newest seal cannot be read
+            or has another size than its name says, or a file is where the folder should be.
         NotAsSealed: the newest seal is of another log.
         OSError: a file cannot be written.
     """
     first = next(iter(log.read(limit=1)), None)
     if first is None:
         raise SealUnfit("The log is empty: there is nothing to seal", remedy="Submit a task first.")
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        message = f"The seals have no folder: {folder}, or what it should lie in, is a file"
+        raise SealUnfit(message, field="seals_dir", remedy=_NO_FOLDER) from error
     key = private_key(key_file, name_of(first), seals=folder)
     trees = _as_sealed(log, folder, key.public, key_file)
     checkpoint = checkpoint_of(key.public.name, trees, now)
     path = folder / f"{checkpoint.size}{SUFFIX}"
     with alone(folder):
         if exists(path):
-            return read_seal(path, key.public), key.public
+            return _as_named(read_seal(path, key.public)), key.public
         write_durably(folder / KEY, key.public.text + "\n")
         note = key.signed(checkpoint)
         write_durably(path, note)
@@ -129,6 +138,7 @@ def _as_sealed(log: LogReader, folder: Path, key: PublicKey, key_file: Path) -> 
                 message = f"{files[-1]} was signed with a key other than that in {key_file}"
                 raise SealUnfit(message, field="seal_key", remedy=_KEY_AS_IT_WAS) from error
             raise
+        _as_named(newest)
     trees = Trees()
     for record in log.hashes():
         try:
@@ -194,10 +204,28 @@ def read_seal(path: Path, key: PublicKey) -> Seal:
     return Seal(path, checkpoint, note)
 
 
+def _size_in_name(path: Path) -> int:
+    """The number of records that a seal has by its name; 0 for a name that is no number, such as a witness's copy."""
+    return int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else 0
+
+
+def _misnaming(seal: Seal) -> str:
+    """How a seal differs from its name, in words, or "": the name decides which seal is the newest."""
+    named, size = _size_in_name(seal.path), seal.checkpoint.size
+    return f"{seal.path} is the seal of {counted(size, 'record')}, not of {named}" if named not in (0, size) else ""
+
+
+def _as_named(seal: Seal) -> Seal:
+    """The seal. Raises `SealUnfit` if its name says another size."""
+    if fault := _misnaming(seal):
+        raise SealUnfit(fault, field="seals", remedy=_MISNAMED)
+    return seal
+
+
 def newest_seal(folder: Path, key: PublicKey | None = None) -> Seal:
     """The seal with the most records in a folder. Without `key`, the key in the folder is used. Raises `SealUnfit`."""
     if files := seal_files(folder):
-        return read_seal(files[-1], key or public_key(folder))
+        return _as_named(read_seal(files[-1], key or public_key(folder)))
     raise SealUnfit(f"There is no seal in {folder}", remedy=_SEAL_FIRST)
 
 
@@ -211,17 +239,19 @@ def named_seal(folder: Path, name: str, key: PublicKey | None = None) -> Seal:
             f"There is no seal of {name} {plural(int(name), 'record')} in {folder}",
             remedy=f"The newest are {sizes}. Name one of these, or the file of a seal." if sizes else _SEAL_FIRST,
         )
-    return read_seal(path, key or public_key(folder))
+    seal = read_seal(path, key or public_key(folder))
+    return _as_named(seal) if number else seal
 
 
 def last_signed(folder: Path, key: PublicKey, witness: WitnessKey, up_to: int | None = None) -> "Witnessed":
     """How far a witness has signed, by the newest seals of a folder. Seals of more than `up_to` records do not count.
 
-    Unreadable seals are skipped. Raises `SealUnfit` if the folder cannot be read.
+    Seals that are unreadable or have another size than their name says are skipped. Raises `SealUnfit` if the folder
+    cannot be read.
     """
     for path in seal_files(folder)[: -_LOOKED_THROUGH - 1 : -1]:
         with suppress(SealUnfit):
-            seal = read_seal(path, key)
+            seal = _as_named(read_seal(path, key))
             size, at = seal.checkpoint.size, witness.signed_at(seal.note)
             if at and (up_to is None or size <= up_to):
                 return Witnessed(witness=witness.name, position=size, at=at)
@@ -235,7 +265,11 @@ def public_key(folder: Path) -> PublicKey:
 
 def read_key(path: Path) -> PublicKey:
     """The public key in a file. Raises `SealUnfit`."""
-    return PublicKey(key_text(path))
+    text = key_text(path)
+    try:
+        return PublicKey(text)
+    except SealUnfit as error:
+        raise SealUnfit(f"{path}: {error.message}", field="key") from error
 
 
 def key_text(path: Path) -> str:
@@ -253,14 +287,19 @@ def key_text(path: Path) -> str:
 
 
 def seal_files(folder: Path) -> list[Path]:
-    """The files of the seals in a folder, those with the fewest records first. Raises `SealUnfit`."""
+    """The files of the seals in a folder, by their names those with the fewest records first. Raises `SealUnfit`.
+
+    Those whose name is no number come before all others.
+    """
     try:
         files = [path for path in folder.iterdir() if path.suffix == SUFFIX]
     except OSError as error:
         remedy = _SEAL_FIRST if isinstance(error, FileNotFoundError) else ""
+        if isinstance(error, NotADirectoryError):
+            remedy = _NO_FOLDER
         message = f"The folder {folder} cannot be read: {error.strerror}"
         raise SealUnfit(message, field="seals", remedy=remedy) from error
-    return sorted(files, key=lambda path: (len(path.stem), path.stem))
+    return sorted(files, key=lambda path: (_size_in_name(path), path.stem))
 
 
 _NO_SEAL = "Name the folder that has the seals, best a copy that was kept elsewhere."
@@ -348,6 +387,8 @@ class SealCheck:
             except SealUnfit as error:
                 self._faults.append(SealFault(0, error.message))
                 continue
+            if misnaming := _misnaming(self._seals[-1]):
+                self._faults.append(SealFault(0, misnaming, _MISNAMED))
             for witness in self._witnesses:
                 try:
                     witness.signed_at(self._seals[-1].note)
@@ -472,7 +513,11 @@ def kept_key(path: Path, name: str) -> PrivateKey:
         raise SealUnfit(
             message, field="seal_key", remedy="Let the service read it, or put it back as it was."
         ) from error
-    key = PrivateKey(text)
+    try:
+        key = PrivateKey(text)
+    except SealUnfit as error:
+        message = f"The file {path.name} of the data folder: {error.message}"
+        raise SealUnfit(message, field="seal_key", remedy=_KEY_AS_IT_WAS) from error
     if key.public.name != name:
         raise SealUnfit(
             f"The key in {path.name} of the data folder is for seals of {key.public.name}, and this log is {name}",

@@ -274,6 +274,41 @@ def test_a_key_that_the_file_has_under_another_user_is_neither_erased_nor_sound(
     assert all("under another user" in message for _, _, message in told)
 
 
+@pytest.mark.parametrize("what", ["a schedule", "a source", "a source of nobody we know"])
+def test_a_key_that_only_a_schedule_or_a_source_uses_is_compared_with_its_user(tmp_path: Path, what: str) -> None:
+    path, file = tmp_path / "log.db", tmp_path / "keys.db"
+    task = Created(type="noop", user_id=7)
+    event: ScheduleAdded | SourceAdded = ScheduleAdded(schedule="nightly", task=task, every=60.0, starting_at=BEGIN)
+    if what != "a schedule":
+        event = SourceAdded(source="inbox", inputs=("/in",), to="{name}", task={"type": "noop", "user_id": 7})
+    with closing(opened(path)) as log:
+        journal = Journal(log)
+        journal.create(user_id=8)
+        at = journal.record(0, event)[-1].position
+        archive(journal, 1)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        assert not [one for one in verify(reader, keys=keys).findings if one.code == "key"]
+    with closing(sqlite3.connect(file)) as conn, conn:
+        conn.execute("UPDATE keys SET user_id = ? WHERE user_id = 7", (9 if "nobody" in what else 8,))
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        (found,) = (one for one in verify(reader, keys=keys).findings if one.code == "key")
+    assert (found.position, "under another user" in found.message) == (at, True)
+
+
+def test_a_key_that_no_record_uses_is_sound(tmp_path: Path) -> None:
+    """A service that is killed between making a key and its first record leaves one."""
+    path = tmp_path / "log.db"
+    with closing(opened(path)) as log:
+        log.append([created(1)], expected=0)
+    with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
+        before = verify(reader, keys=keys)
+        keys.key_for(9)
+        keys.commit()
+        assert keys.of_user(9)
+        assert verify(reader, keys=keys) == before
+        assert not [one for one in before.findings if one.code == "key"]
+
+
 def test_what_is_gone_between_two_looks_is_not_taken_for_there(tmp_path: Path) -> None:
     with closing(opened(tmp_path / "log.db")) as log:
         journal = Journal(log)

@@ -312,6 +312,61 @@ def test_a_seal_whose_line_ends_were_changed_is_told(sealed: Sealed, made: tuple
         assert (found.code, "ends of its lines" in found.message) == ("seal", True)
 
 
+def test_an_older_seal_under_a_newer_number_is_not_taken_for_the_newest(
+    sealed: Sealed, made: tuple[Path, list[int], int]
+) -> None:
+    """Otherwise the log could be changed after the older seal, and be sealed and proven all the same."""
+    _, sizes, end = made
+    older = sealed.seals / f"{sizes[0]}.note"
+    for number in (sizes[-1], end, end + 50):
+        false = sealed.seals / f"{number}.note"
+        before = false.read_bytes() if false.exists() else None
+        shutil.copy(older, false)
+        (found,) = sealed.checked().findings
+        what = f"{false} is the seal of {sizes[0]} records, not of {number}"
+        assert (found.position, found.code, found.message) == (0, "seal", what)
+        assert "copy that was kept elsewhere" in found.remedy
+        for ask in (lambda: sealed.proof(1), sealed.seal, lambda: sealed.growth(older, number)):  # noqa: B023 - at once
+            with pytest.raises(SealUnfit, match=f"not of {number}") as refused:
+                ask()
+            assert "copy that was kept elsewhere" in refused.value.advice
+        if before is None:
+            false.unlink()
+        else:
+            false.write_bytes(before)
+    assert sealed.checked().ok
+
+
+def test_a_copy_of_a_seal_whose_name_is_no_number_is_compared_and_never_the_newest(
+    sealed: Sealed, made: tuple[Path, list[int], int]
+) -> None:
+    """A witness's copy has such a name."""
+    _, sizes, _ = made
+    shutil.copy(sealed.seals / f"{sizes[0]}.note", sealed.seals / "checkpoint-of-the-witness.note")
+    assert sealed.checked().ok
+    with closing(SqliteLogReader(sealed.path)) as log:
+        assert prove(log, sealed.seals, 1).seal == (sealed.seals / f"{sizes[-1]}.note").read_text()
+
+
+def test_a_file_that_holds_no_key_is_named(sealed: Sealed) -> None:
+    (sealed.seals / "key").write_text("nonsense")
+    with pytest.raises(SealUnfit, match=str(sealed.seals / "key")):
+        sealed.checked()
+    sealed.key_file.write_text("nonsense")
+    with pytest.raises(SealUnfit, match=r"seal-key of the data folder"):
+        sealed.seal()
+
+
+def test_a_file_in_the_place_of_the_seals_is_told_with_what_to_do(sealed: Sealed) -> None:
+    shutil.rmtree(sealed.seals)
+    sealed.seals.write_text("")
+    for ask in (sealed.seal, lambda: sealed.proof(1)):
+        with pytest.raises(SealUnfit, match=str(sealed.seals)) as refused:
+            ask()
+        assert "`seals_dir`" in refused.value.advice
+    assert sealed.seals.read_text() == ""
+
+
 def test_a_folder_without_any_seal_shows_nothing(sealed: Sealed) -> None:
     """A folder that does not exist yet, or no longer exists, must not look like a log that fits its seals."""
     for seal in sealed.seals.glob("*.note"):
