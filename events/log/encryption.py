@@ -35,9 +35,9 @@ _KEY_OF = f"""
     SELECT substr(data, {len(BEGINS) + 1}, {KEY_LENGTH}) FROM events
     WHERE task_id = ? AND version = 1 AND substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
 """  # noqa: S608 - our own words
-_FIRSTS = """
-    SELECT position, task_id, data FROM events
-    WHERE position > ? AND position <= ? AND version = 1 AND event = 'created'
+_NAMING = """
+    SELECT position, task_id, version, event, data FROM events
+    WHERE position > ? AND position <= ? AND event IN (SELECT value FROM json_each(?))
 """
 _RECORDS_OF = f"""
     SELECT count(*) FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}'
@@ -48,7 +48,7 @@ _ANY = f"SELECT 1 FROM events WHERE substr(data, 1, {len(BEGINS)}) = '{BEGINS}' 
 
 
 def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belongings) -> Belongings:
-    """The personal data of a user, up to the end of the log. It scans the first records of all tasks.
+    """The personal data of a user, up to the end of the log. It scans all records that name a user.
 
     `known`: what was found before, so that only later records are scanned. Raises `sqlite3.Error`,
     `ChangedMeanwhile` when something of that is gone, and `KeysUnreadable` as `collect_belongings` does.
@@ -58,9 +58,10 @@ def belongings(conn: sqlite3.Connection, keys: Keys, user_id: int, known: Belong
     if known.position:
         refuse_change(user_id, known, names, dropped=any(read_drops(conn, known.position)))
     # Records that are archived meanwhile are found in the archive, or twice.
-    stored = conn.execute(_FIRSTS, (known.position, head))
-    found = Archives(conn).of_kind("created", known.position)
-    archived = ((row[0], row[1], row[13]) for row in found if row[0] <= head)
+    stored = conn.execute(_NAMING, (known.position, head, msgspec.json.encode([*NAMES_USER]).decode()))
+    archives = Archives(conn)
+    found = chain.from_iterable(archives.of_kind(event, known.position) for event in NAMES_USER)
+    archived = ((*row[:4], row[13]) for row in found if row[0] <= head)
     return collect_belongings(chain(stored, archived), keys, names, user_id, known, head)
 
 
@@ -71,17 +72,17 @@ def refuse_change(user_id: int, known: Belongings, names: Sequence[str], *, drop
 
 
 def collect_belongings(
-    firsts: Iterable[tuple[int, int, str]],
+    naming: Iterable[tuple[int, int, int, str, str]],
     keys: Keys,
     names: tuple[str, ...],
     user_id: int,
     known: Belongings,
     head: int,
 ) -> Belongings:
-    """The data of a user up to `head`: `known`, and what `firsts` add to it.
+    """The data of a user up to `head`: `known`, and what later records add to it.
 
     Args:
-        firsts: the first records, as position, task id and data.
+        naming: the records that name a user, as position, task id, version, event and data.
         keys: the keys of all users.
         names: the names of this user's keys.
         user_id: the user.
@@ -89,20 +90,20 @@ def collect_belongings(
         head: the last position.
 
     Raises:
-        KeysUnreadable: a key is kept under another user than the one whose tasks it encrypts. To erase either user
-            would destroy the wrong key.
+        KeysUnreadable: a key is kept under another user than the one whose tasks, schedules or sources it encrypts.
+            To erase either user would destroy the wrong key.
     """
     tasks, plain, seen = set(known.tasks), set[int](), set[str]()
-    for position, task_id, data in firsts:
+    for position, task_id, version, event, data in naming:
         if data.startswith(BEGINS):
             name = key_in(data)
             if name not in seen:
                 seen.add(name)
-                if is_under_another_user(keys, (position, task_id, 1, _CREATED, *("",) * 9, data)):
+                if is_under_another_user(keys, (position, task_id, version, event, *("",) * 9, data)):
                     raise keys.misplaced(name)
-            if name in names:
+            if task_id and name in names:
                 tasks.add(task_id)
-        elif _user_in(data) == user_id:
+        elif task_id and _user_in(data) == user_id:
             plain.add(task_id)
     return Belongings(names, tuple(sorted(tasks)), known.plain + len(plain), head)
 

@@ -292,6 +292,9 @@ def test_a_key_that_only_a_schedule_or_a_source_uses_is_compared_with_its_user(t
         conn.execute("UPDATE keys SET user_id = ? WHERE user_id = 7", (9 if "nobody" in what else 8,))
     with closing(SqliteLogReader(path)) as reader, closing(Keys(path)) as keys:
         (found,) = (one for one in verify(reader, keys=keys).findings if one.code == "key")
+        for user_id in (7, 8):
+            with pytest.raises(KeysUnreadable, match="under another user"):
+                reader.belongings(user_id)
     assert (found.position, "under another user" in found.message) == (at, True)
 
 

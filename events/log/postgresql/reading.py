@@ -14,7 +14,7 @@ from ...ranges import NumberRange, spans_of
 from ...recorded import Recorded
 from ...system_events import TasksForgotten, UserErased
 from ..chain import GENESIS
-from ..encryption import Decryption, collect_belongings, key_in, refuse_change
+from ..encryption import NAMES_USER, Decryption, collect_belongings, key_in, refuse_change
 from ..event_log import Head, Part
 from ..files import read_mark
 from ..personal import BEGINS, KEY_LENGTH
@@ -64,9 +64,9 @@ _NEWEST_OF = """
 """
 _DROPS = f"SELECT position, data FROM tasktrail.events WHERE event = '{DROPPING}' AND position > %s ORDER BY position"  # noqa: S608 - our own names
 _LEFT = f"SELECT {LEFT} FROM tasktrail.events WHERE position BETWEEN %s AND %s ORDER BY position"  # noqa: S608 - our own names
-_FIRSTS = """
-    SELECT position, task_id, data FROM tasktrail.events
-    WHERE position > %s AND position <= %s AND version = 1 AND event = 'created'
+_NAMING = """
+    SELECT position, task_id, version, event, data FROM tasktrail.events
+    WHERE position > %s AND position <= %s AND event = ANY(%s)
 """
 _FIRST_DATA = "SELECT data FROM tasktrail.events WHERE task_id = %s AND version = 1"
 _ANY_ENCRYPTED = f"SELECT 1 FROM tasktrail.events WHERE starts_with(data, '{BEGINS}') LIMIT 1"  # noqa: S608 - our own words
@@ -243,8 +243,9 @@ class Reading:
         names = keys.of_user(user_id)  # a key exists before a record is encrypted with it
         if known.position:
             refuse_change(user_id, known, names, dropped=bool(self.drops(known.position)))
-        firsts = ((row[0], row[1], row[2]) for row in self._fetch(_FIRSTS, (known.position, head)))
-        return collect_belongings(firsts, keys, names, user_id, known, head)
+        rows = self._fetch(_NAMING, (known.position, head, [*NAMES_USER]))
+        naming = ((row[0], row[1], row[2], row[3], row[4]) for row in rows)
+        return collect_belongings(naming, keys, names, user_id, known, head)
 
     def _first_data(self, task_id: int) -> str:
         """The payload of a task's first record; empty if there is none."""
