@@ -47,6 +47,9 @@ _KIND_OF_PAGE, _SMALLER_COPY = 254, 1
 _COLOURS, _OF_A_SENSOR = 262, (32803, 34892)
 """The tag for what the pixels mean, and its values for what a camera's sensor has measured."""
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ONE_MAIN = ("MPO", "HEIF")
+"""Formats of one picture, with others beside it: a preview, a depth map, the other eye, further shots. pillow-heif
+opens a HEIF at its primary picture, and reads no image sequences."""
 _WHOLE = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """The kinds of whole numbers in a directory."""
 _MOST_ENTRIES = 65_535
@@ -126,14 +129,19 @@ def packing_in(image: ImageFile, size: int) -> Packing | None:
 
 
 def pages_in(image: ImageFile, path: Path) -> int:
-    """The number of pages or frames. A preview, a depth map or the other eye in a JPEG does not count.
+    """The number of pages or frames. What is beside the picture of a JPEG or HEIF does not count.
 
     Raises `Unusable` for a TIFF whose directories form a circle, never end, or are cut off.
     """
     if image.format == "TIFF":  # Pillow visits each page to count them, which takes quadratic time
         with path.open("rb") as file:
             return _tiff_pages(file, path.name, path.stat().st_size)
-    return 1 if image.format == "MPO" else max(1, int(getattr(image, "n_frames", 1)) - hidden_frames(image))
+    return 1 if image.format in _ONE_MAIN else max(1, int(getattr(image, "n_frames", 1)) - hidden_frames(image))
+
+
+def pictures_beside(image: ImageFile) -> int:
+    """How many whole pictures the file holds beside the one that it is opened at: in a JPEG or HEIF."""
+    return int(getattr(image, "n_frames", 1)) - 1 if image.format in _ONE_MAIN else 0
 
 
 def hidden_frames(image: ImageFile) -> int:

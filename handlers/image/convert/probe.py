@@ -11,7 +11,7 @@ from ...contract import Estimate, Job, Unusable
 from ...media.damage import gif_is_whole
 from ...media.pictures import pixel_limit
 from ..limits import MAX_IMAGE_PIXELS, MAX_PILLOW_PIXELS
-from ..opening import blame_picture, format_in, open_picture, packing_in, pages_in
+from ..opening import blame_picture, format_in, open_picture, packing_in, pages_in, pictures_beside
 from ..shaping import orientation_left, orientation_of
 from .estimate import ImageHeader, estimate_for, written_pixels
 from .metadata import names_in
@@ -84,7 +84,7 @@ def _header_of(image: ImageFile, path: Path) -> ImageHeader:
         profile="icc_profile" in image.info,
         grey_profile=image.mode in _GREY and "icc_profile" in image.info,
         cut=image.format == "GIF" and not gif_is_whole(path),
-        beside=getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0,
+        beside=pictures_beside(image),
         tells=names_in(image),
     )
 

@@ -87,7 +87,7 @@ def _notes(options: ImageConvertOptions, source: ImageHeader, written: ImageHead
     if source.frames > 1 and not several:
         notes.append(f"only the first of {source.frames} frames is kept")
     if source.beside:
-        notes.append(f"further pictures in the jpeg are not kept: {source.beside}")
+        notes.append(f"further pictures in the {source.format.lower()} are not kept: {source.beside}")
     if source.bits > written.bits and options.depth != "8":
         notes.append(f"{source.bits} bits a channel became {written.bits}")
     if options.profile == "keep" and source.inks and not written.inks:

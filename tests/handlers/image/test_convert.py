@@ -771,6 +771,21 @@ def test_a_photo_with_a_preview_or_a_depth_map_behind_it_is_one_picture(
         assert picture.size == (200, 400)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg", ".tif", ".gif"])
+def test_of_several_stills_in_a_heif_the_primary_one_is_taken(convert: Convert, tmp_path: Path, suffix: str) -> None:
+    """They were taken for an animation, which showed all of them."""
+    shots = [Image.new("RGB", size, colour) for size, colour in (((64, 48), BLUE), ((80, 40), RED))]
+    shots[0].save(tmp_path / "in.heic", format="HEIF", save_all=True, append_images=shots[1:], primary_index=1)
+    outcome, context = convert(tmp_path / "in.heic", f"out{suffix}")
+    assert isinstance(outcome, Finished)
+    assert (outcome.result["source_frames"], outcome.result["frames"]) == (1, 1)
+    assert "further pictures in the heif are not kept: 1" in outcome.result["notes"]
+    with Image.open(context.output_file) as picture:
+        assert picture.size == (80, 40)
+        assert getattr(picture, "n_frames", 1) == 1
+        assert is_near(picture.convert("RGB").getpixel((40, 20)), RED)
+
+
 @pytest.mark.parametrize("size", [{}, {"width": 40}], ids=["whole", "small"])
 @pytest.mark.parametrize("profile", ["none", "broken", "inks"])
 def test_inks_have_the_same_colours_in_a_conversion_and_in_a_thumbnail(
