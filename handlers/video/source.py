@@ -599,6 +599,11 @@ def damage_notes(source: VideoSource) -> list[str]:
     return [f"the source is damaged: no picture can be made of its first {source.unshown:.1f} s", *_end_notes(source)]
 
 
+def colour_notes(source: VideoSource) -> list[str]:
+    """A note if the colours of its pictures are wrong."""
+    return ["its colours are wrong: they need the metadata of Dolby Vision"] if source.light.dolby_alone else []
+
+
 def begin_notes(source: VideoSource) -> list[str]:
     """Notes if the recording began between two keyframes, so that no player could show more of it, or without times."""
     notes = []

@@ -3,7 +3,7 @@
 import msgspec
 
 from ..light import PQ, Light, Mastering
-from ..source import VideoSource
+from ..source import VideoSource, colour_notes
 from .options import Target
 from .picture import PixelFormat
 
@@ -24,7 +24,7 @@ def with_light(target: Target, source: VideoSource, pixels: PixelFormat) -> Targ
 
 def light_notes(target: Target, source: VideoSource, pixels: PixelFormat) -> list[str]:
     """Notes on light metadata that is lost, and on colours that are wrong without it."""
-    notes = ["its colours are wrong: they need the metadata of Dolby Vision"] if source.light.dolby_alone else []
+    notes = colour_notes(source)
     if pixels.standard_range:
         return notes
     notes += [f"metadata of {name} dropped" for name in source.light.dynamic]

@@ -251,6 +251,24 @@ def test_what_a_film_of_dolby_vision_loses_is_noted(
     assert outcome.result["notes"][-len(notes) :] == notes
 
 
+@pytest.mark.skipif(av.__version__.startswith("18."), reason="PyAV 18 does not tell that a film is of Dolby Vision")
+@pytest.mark.parametrize(("profile", "base", "notes"), [(8, 1, None), (5, 0, [WRONG])])
+@pytest.mark.parametrize(
+    ("handler", "options"),
+    [(video_thumbnail, VideoThumbnailOptions(position=0)), (video_preview, VideoPreviewOptions(columns=1, rows=1))],
+)
+def test_a_still_whose_colours_are_wrong_without_dolby_vision_says_so(
+    *, handler: Any, options: Any, profile: int, base: int, notes: Any, films: dict[str, Path], tmp_path: Path
+) -> None:
+    source = marked(films["pq-1000"], tmp_path / "in.mp4", dolby(profile, base))
+    still: Any = RecordingContext(
+        options, work_dir=tmp_path / "work", input_file=source, output_file=tmp_path / "out.png"
+    )
+    outcome = run_handler(handler, still)
+    assert isinstance(outcome, Finished)
+    assert outcome.result.get("notes") == notes
+
+
 def test_a_plain_film_is_left_alone_whatever_is_asked(
     clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
