@@ -189,12 +189,11 @@ class Projector(Actor):
         self._retrier.run(self._bring_up)
 
     def _bring_up(self) -> None:
+        behind, self._behind = self._behind, True  # until it has succeeded: the position is that of the last good fold
         records = self._feed.take()
         if self._is_left_to_process(len(records)):
-            self._behind = True  # as far as this thread knows
             return
         self._take_back()
-        behind, self._behind = self._behind, True  # until it has succeeded: the position is that of the last good fold
         if self._log is None:
             self._log = self._open_log()
         try:

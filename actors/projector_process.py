@@ -28,8 +28,8 @@ MODULE = "tasktrail.actors.projector_process"
 """What the process runs."""
 _IDLE = 5.0
 """Seconds without a request after which the process ends."""
-_SILENT = 3.0
-"""Seconds after which a process that has folded nothing is silent."""
+_SILENT = 20.0
+"""Seconds after which a process that has folded nothing is silent. On a slow disk a page takes seconds."""
 _AGAIN = 10.0
 """Seconds until a process may be started again after one has failed."""
 
@@ -89,11 +89,11 @@ class ProjectorProcess:
         if self._process is None and self._clock.monotonic() < self._not_before:
             return False
         try:
-            process = self._process = self._process or self._start()
+            process = self._process or self._start()
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        except OSError as error:  # no process, no memory, no descriptor, or it has just ended
+        except (OSError, RuntimeError) as error:  # no process, memory, descriptor or thread, or it has just ended
             self._failed(str(error))
             return False
         self.at_work, self._heard_at = True, self._clock.monotonic()
@@ -101,7 +101,13 @@ class ProjectorProcess:
 
     def _start(self) -> subprocess.Popen[str]:
         process = start_side_process(MODULE, *self._files, str(_IDLE), requests=True)
-        threading.Thread(target=self._listen, args=(process,), name="projector-process", daemon=True).start()
+        try:
+            threading.Thread(target=self._listen, args=(process,), name="projector-process", daemon=True).start()
+        except RuntimeError:  # no more threads
+            process.kill()
+            process.communicate()
+            raise
+        self._process = process
         return process
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
@@ -145,7 +151,8 @@ class ProjectorProcess:
             process.kill()
             process.wait()
             assert process.stdin is not None
-            process.stdin.close()
+            with suppress(OSError):  # it writes what the process has not read
+                process.stdin.close()
 
 
 def main(log_path: str, views_path: str, idle: str, parent: str) -> None:

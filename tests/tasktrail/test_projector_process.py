@@ -9,7 +9,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from random import Random
+from threading import Thread
+from typing import cast
 
 import pytest
 from log_services import wait_for
@@ -18,11 +21,14 @@ from structlog.testing import capture_logs
 
 from tasktrail import TaskFilters, TaskService
 from tasktrail.actors import projector, projector_process
+from tasktrail.actors.projector_process import Folded, FoldEnded, ProjectorProcess
 from tasktrail.events import CreateTask
-from tasktrail.projections import TaskQueries
+from tasktrail.events.clock import SystemClock
+from tasktrail.projections import TaskQueries, TaskViews
 
 Open = Callable[..., TaskService]
 HELD = CreateTask(type="echo", held=True)
+WITHIN = 20.0
 FAILED = "the views are folded without a process of their own"
 
 
@@ -125,6 +131,55 @@ def test_without_a_process_the_actor_folds(
     service.send_many([HELD] * 50)
     assert number_of_tasks(service) == 50
     assert processes == []
+
+
+def test_a_request_to_a_process_that_has_just_died_is_refused(open_service: Open) -> None:
+    service = open_service()
+    service.close()
+    answers = SimpleQueue[Folded | FoldEnded]()
+    process = ProjectorProcess(service.paths.log, service.paths.views, SystemClock(), answers.put)
+    assert process.request()
+    assert not process.note_folded(cast("Folded", answers.get(timeout=WITHIN)))
+    assert process._process is not None
+    process._process.kill()
+    process._process.wait()
+    assert not process.request()
+    assert not process.running
+
+
+def test_a_process_that_nobody_can_listen_to_is_ended(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = open_service()
+    service.close()
+    process = ProjectorProcess(service.paths.log, service.paths.views, SystemClock(), lambda _: None)
+    started = note_processes(monkeypatch)
+
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Thread, "start", refuse)
+    assert not process.request()
+    assert not process.running
+    assert [one.returncode for one in started] == [-signal.SIGKILL]
+
+
+def test_records_that_came_before_an_error_are_not_missed(
+    open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is committed after it, so that no gap shows them."""
+    errors = [OSError("the folder cannot be looked into")]
+
+    def look(_: TaskViews) -> bool:
+        if errors:
+            raise errors.pop()
+        return True
+
+    service = open_service()
+    assert number_of_tasks(service) == 0
+    monkeypatch.setattr(TaskViews, "in_place", property(look))
+    service.send_many([HELD] * 50)
+    monkeypatch.setattr(projector, "BUSY", 10**9)
+    assert number_of_tasks(service) == 50
+    assert (errors, processes) == ([], [])
 
 
 def test_one_processor_has_no_use_for_a_process(
