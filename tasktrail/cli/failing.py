@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -37,15 +38,16 @@ def complain(error: TasktrailError, *, as_json: bool, advise: bool = True, **mor
         advise: for people, also print what to do.
         more: what the error is about, such as its task.
     """
-    if as_json:
-        click.echo(for_stream(json_bytes(problem(error, **more)), sys.stderr), err=True)
-    else:
-        extra = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
-        about = "".join(f"{name} {value}: " for name, value in extra.items())
-        where = "" if _is_named(error.field, error.message) else f" (field: {plain(error.field)})"
-        say(f"tasktrail: {plain(about + error.message)}{where}", err=True, hang="  ")
-        if advise:
-            say(f"  {plain(error.advice)}", err=True)
+    with suppress(OSError):  # a message that nobody can get changes no exit code
+        if as_json:
+            click.echo(for_stream(json_bytes(problem(error, **more)), sys.stderr), err=True)
+        else:
+            extra = {name.replace("_", " "): value for name, value in more.items() if str(value) not in error.message}
+            about = "".join(f"{name} {value}: " for name, value in extra.items())
+            where = "" if _is_named(error.field, error.message) else f" (field: {plain(error.field)})"
+            say(f"tasktrail: {plain(about + error.message)}{where}", err=True, hang="  ")
+            if advise:
+                say(f"  {plain(error.advice)}", err=True)
     return exit_code(error)
 
 
@@ -71,15 +73,16 @@ def json_bytes(value: Any) -> bytes:
 
 def complain_usage(error: click.ClickException, *, as_json: bool) -> int:
     """Print click's message about a wrong option or argument, and which command's help to read."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
-    elif as_json:
-        click.echo(for_stream(json_bytes(usage_problem(error)), sys.stderr), err=True)
-    else:
-        context = error.ctx if isinstance(error, click.UsageError) else None
-        if context is not None:
-            click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
-        say(f"Error: {plain(_in_one_line(error))}", err=True, hang="  ")
+    with suppress(OSError):  # as in `complain`
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message(), err=True)
+        elif as_json:
+            click.echo(for_stream(json_bytes(usage_problem(error)), sys.stderr), err=True)
+        else:
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            if context is not None:
+                click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
+            say(f"Error: {plain(_in_one_line(error))}", err=True, hang="  ")
     return error.exit_code
 
 

@@ -102,6 +102,16 @@ def test_an_output_that_is_full_is_told_once_and_has_the_exit_code_of_a_refusal(
     assert (done.returncode, done.stderr) == (1, f"tasktrail: standard output: {os.strerror(errno.ENOSPC)}\n{step}")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it takes a device of Linux")
+@pytest.mark.parametrize(("line", "code"), [("nosuch", 2), ("nosuch --json", 2), ("--data nowhere start 1", 3)])
+def test_a_message_that_nobody_can_get_changes_no_exit_code(tmp_path: Path, line: str, code: int) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tasktrail", *line.split()], stderr=full, cwd=tmp_path, check=False
+        )
+    assert done.returncode == code
+
+
 def test_an_error_says_what_where_and_what_to_do(cli: Callable[..., Any], environment: Any) -> None:
     fails_with(environment, InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it."))
     assert cli("submit", "noop").err == "tasktrail: '/x' is a folder (field: output_file)\n  Name a file in it.\n"
