@@ -155,6 +155,8 @@ def plainly(value: Any) -> str:
 def share(part: int, whole: int) -> str:
     """A part, or a multiple, as a percentage of the whole (not 0): 0.213 %, 85.3 %, 1,680 %."""
     percentage = 100 * part / whole
+    if 0 < percentage < 0.001:  # noqa: PLR2004 - `g` would write it with an exponent
+        return "less than 0.001 %"
     return f"{percentage:,.0f} %" if percentage >= 100 else f"{percentage:.3g} %"  # noqa: PLR2004 - all of it
 
 

@@ -72,6 +72,11 @@ def test_a_small_text_that_becomes_a_large_pdf_has_a_plain_percentage(size: int,
     assert share(size, 835) == shown
 
 
+def test_a_tiny_percentage_is_no_exponent() -> None:
+    assert share(3_000, 4_000_000_000) == "less than 0.001 %"
+    assert share(0, 4_000_000_000) == "0 %"
+
+
 def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
     browser: httpx.Client, service: TaskService, create: Callable[..., int]
 ) -> None:
