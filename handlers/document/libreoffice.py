@@ -11,10 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -42,6 +44,8 @@ _POLL = 0.1
 """Seconds between two checks whether the attempt must end."""
 _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and must be started again."""
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Its exit code when it was killed, and that of a script which has started it."""
 _STARTS = 3
 _ROOM = 1 << 20
 """Bytes that can be written to a disk that is not full."""
@@ -56,7 +60,7 @@ _LOOKED_FOR, _FOUND = b"Match Pattern has ", b"Pattern has "
 _OF_FONTCONFIG = (_LOOKED_FOR, _FOUND, b"Best score ", b"FC_DEBUG=")
 _RANGE = re.compile(r"(?<=[=\s])([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?(?=\s)")
 """Characters of a font, as `fc-list : charset` prints them: `:charset=20-7e a0`."""
-_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+_SELECTORS = frozenset(map(chr, chain(range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))))
 """They choose a form of the character before them, and are never drawn."""
 _FAMILY = re.compile(rb'\tfamily: "([^"]{1,100})"\(s\)')
 
@@ -151,12 +155,12 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
         if code != _START_AGAIN:
             break
     pdf = folder / "out" / "document.pdf"
+    if code in _KILLED:  # what it had written until then may be there
+        raise OfficeFailedError(
+            f"LibreOffice was killed by SIGKILL while it read {source.name}, maybe as memory had run out",
+            -signal.SIGKILL,
+        )
     if not is_file(pdf) or not pdf.stat().st_size:
-        if code == -signal.SIGKILL:
-            raise OfficeFailedError(
-                f"LibreOffice was killed by SIGKILL while it read {source.name}, maybe as memory had run out",
-                code,
-            )
         (folder / "room").write_bytes(bytes(_ROOM))  # on a full disk LibreOffice fails without a word
         raise OfficeFailedError(
             f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
@@ -167,7 +171,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
 
 def without_font(text: str) -> list[str]:
     """The characters of a text that no font has which LibreOffice finds; none where fontconfig does not tell."""
-    wanted = sorted({one for one in text if not one.isascii() and one.isprintable() and not one.isspace()})
+    wanted = sorted({one for one in text if not one.isascii() and _is_drawn(one)})
     program = shutil.which("fc-list")
     if not wanted or program is None:
         return []
@@ -180,6 +184,11 @@ def without_font(text: str) -> list[str]:
         begin, end = chr(int(first, 16)), chr(int(last or first, 16))
         found.update(wanted[bisect_left(wanted, begin) : bisect_right(wanted, end)])
     return [one for one in wanted if one not in found] if done.returncode == 0 and done.stdout else []
+
+
+def _is_drawn(character: str) -> bool:
+    """Whether it has a shape of its own. Those for private use have: fonts of icons define them."""
+    return unicodedata.category(character) == "Co" or (character.isprintable() and not character.isspace())
 
 
 def _command(program: Path, folder: Path, document: Path) -> list[str]:

@@ -179,11 +179,20 @@ def test_a_failure_of_libreoffice_tells_what_it_said_and_may_pass(
     assert not (context.work_dir / "office").exists()
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "kill -9 $$",
+        "exit 137",  # as a script ends whose program was killed
+        'for last; do :; done; echo "%PDF-1.7 and no more" > "$(dirname "$last")/../out/document.pdf"; kill -9 $$',
+    ],
+    ids=["itself", "under a script", "in the middle of the PDF"],
+)
 def test_a_kill_of_libreoffice_is_not_blamed_on_the_document(
-    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path]
+    odt: Odt, prepare: Prepare, draw: Draw, pretender: Callable[[str], Path], script: str
 ) -> None:
     """The kernel kills it, and not the worker, when memory runs out. The task had failed for good."""
-    pretender("kill -9 $$")
+    pretender(script)
     with pytest.raises(OfficeFailedError, match="killed by SIGKILL") as caught:
         draw(prepare(odt()))
     assert "save it anew" not in str(caught.value)
