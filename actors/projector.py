@@ -159,7 +159,7 @@ class Projector(Actor):
                 self._begin_check()
             case CatchUp() if message.position > self._watermark.position:
                 if self._process is not None and self._process.silent:
-                    self._take_back()
+                    self._process.give_up("it has folded nothing for long")
                 self._fold()
             case Folded() if self._process is not None:
                 self._watermark.rise(message.position)

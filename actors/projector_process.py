@@ -4,6 +4,7 @@ In the service's own process the fold and the Scheduler take turns, because of P
 like any other reader. It may be killed at any time, since each page of the log is one transaction of the views.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ _AGAIN = 10.0
 class Folded(msgspec.Struct, frozen=True):
     """The process has folded everything up to a position into the views."""
 
+    pid: int
     position: int
     done: bool
     """Whether that is all that it was asked for."""
@@ -94,7 +96,7 @@ class ProjectorProcess:
             process.stdin.write("\n")
             process.stdin.flush()
         except (OSError, RuntimeError) as error:  # no process, memory, descriptor or thread, or it has just ended
-            self._failed(str(error))
+            self.give_up(str(error))
             return False
         self.at_work, self._heard_at = True, self._clock.monotonic()
         return True
@@ -120,13 +122,16 @@ class ProjectorProcess:
             code = process.wait()
             self._tell(FoldEnded(process.pid, (last_error or f"exit code {code}") if code else ""))
 
-    def _failed(self, error: str) -> None:
+    def give_up(self, error: str) -> None:
+        """End the process, and start none for a while."""
         logger.warning("the views are folded without a process of their own", error=error)
         self._not_before = self._clock.monotonic() + _AGAIN
         self.kill()
 
     def note_folded(self, folded: Folded) -> bool:
         """Note what it has done, and pass on a request that came meanwhile. Returns whether one is left undone."""
+        if self._process is None or self._process.pid != folded.pid:
+            return False  # it was killed
         self._heard_at = self._clock.monotonic()
         if not folded.done:
             return False
@@ -139,7 +144,7 @@ class ProjectorProcess:
             return False  # it was killed, and that is known
         undone = self.at_work
         if ended.error:
-            self._failed(ended.error)
+            self.give_up(ended.error)
         self.kill()
         return undone
 
@@ -164,12 +169,12 @@ def main(log_path: str, views_path: str, idle: str, parent: str) -> None:
         return
     with closing(read_log(Path(log_path))) as log, closing(TaskViews(Path(views_path), begin=False)) as views:
         while select([sys.stdin], [], [], float(idle))[0] and sys.stdin.readline():
-            catch_up(log, views, lambda reached, _goal: _print(Folded(reached, done=False)))
-            _print(Folded(views.position, done=True))
+            catch_up(log, views, lambda reached, _goal: _print(reached, done=False))
+            _print(views.position, done=True)
 
 
-def _print(folded: Folded) -> None:
-    print(msgspec.json.encode(folded).decode(), flush=True)  # noqa: T201 - for the actor
+def _print(position: int, *, done: bool) -> None:
+    print(msgspec.json.encode(Folded(os.getpid(), position, done)).decode(), flush=True)  # noqa: T201 - for the actor
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def test_a_request_to_a_process_that_ends_because_it_is_idle_is_not_lost(
     assert service.verify().findings == ()
 
 
-def test_a_process_that_hangs_is_not_waited_for(
+def test_a_process_that_hangs_is_not_waited_for_nor_replaced_at_once(
     open_service: Open, processes: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = open_service()
@@ -214,9 +214,21 @@ def test_a_process_that_hangs_is_not_waited_for(
     assert number_of_tasks(service) == 50
     os.kill(processes[-1].pid, signal.SIGSTOP)
     monkeypatch.setattr(projector_process, "_SILENT", 0.1)
-    service.send_many([HELD] * 50)
-    assert number_of_tasks(service) == 100
-    assert processes[0].poll() == -signal.SIGKILL
+    for number in range(2, 5):
+        service.send_many([HELD] * 50)
+        assert number_of_tasks(service) == 50 * number
+    assert [process.poll() for process in processes] == [-signal.SIGKILL]
+
+
+def test_a_late_answer_of_a_process_that_was_killed_is_not_that_of_the_next(open_service: Open) -> None:
+    service = open_service()
+    service.close()
+    process = ProjectorProcess(service.paths.log, service.paths.views, SystemClock(), lambda _: None)
+    assert process.request()
+    assert process._process is not None
+    process.note_folded(Folded(process._process.pid + 1, 1, done=True))
+    assert process.at_work
+    process.kill()
 
 
 def test_damage_that_it_meets_is_repaired(open_service: Open, processes: list[subprocess.Popen[str]]) -> None:
