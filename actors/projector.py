@@ -148,7 +148,7 @@ class Projector(Actor):
                 one.close()
 
     def settle(self) -> None:
-        """Fold: a ping is answered when all committed records are folded, if possible."""
+        """Fold: a ping is answered when all committed records are folded, or left to the process, if possible."""
         self._fold()
 
     def receive(self, message: Any) -> Any:
@@ -191,7 +191,7 @@ class Projector(Actor):
     def _bring_up(self) -> None:
         behind, self._behind = self._behind, True  # until it has succeeded: the position is that of the last good fold
         records = self._feed.take()
-        if self._is_left_to_process(len(records)):
+        if self._leave_to_process(len(records)):
             return
         self._take_back()
         if self._log is None:
@@ -208,8 +208,11 @@ class Projector(Actor):
         self._behind = False
         self._watermark.rise(self._view.position)
 
-    def _is_left_to_process(self, records: int) -> bool:
-        """Whether a process folds what has come. `records`: how many have come together."""
+    def _leave_to_process(self, records: int) -> bool:
+        """Have a process fold what has come, if that is worth it and possible. Returns whether it does.
+
+        `records`: how many have come together.
+        """
         process, view = self._process, self._view
         if process is None or view is None or self._damage or self._stopping or self._retrier.failing:
             return False

@@ -21,7 +21,7 @@ from ..events.log.opening import read_log
 from ..handlers.process.sandbox import die_with
 from ..projections import TaskViews, catch_up
 from .logger import get_logger
-from .side_process import start_side_process
+from .side_process import ProcessEnded, start_side_process
 
 logger = get_logger()
 
@@ -49,7 +49,7 @@ class FoldEnded(msgspec.Struct, frozen=True):
 
     pid: int
     error: str
-    """The last line of its standard error; empty if it had nothing to do."""
+    """The last line of its standard error, or its exit code; empty if it had nothing to do."""
 
 
 class ProjectorProcess:
@@ -118,9 +118,9 @@ class ProjectorProcess:
         with suppress(pykka.ActorDeadError), process.stdout, process.stderr:
             for line in process.stdout:
                 self._tell(msgspec.json.decode(line, type=Folded))
-            last_error = process.stderr.read().strip().rpartition("\n")[2]
-            code = process.wait()
-            self._tell(FoldEnded(process.pid, (last_error or f"exit code {code}") if code else ""))
+            errors = process.stderr.read()
+            ended = ProcessEnded(process.wait(), "", errors)
+            self._tell(FoldEnded(process.pid, ended.last_error if ended.code else ""))
 
     def give_up(self, error: str) -> None:
         """End the process, and start none for a while."""

@@ -244,19 +244,21 @@ class BatchPlanner:
             output = Path(naming.output(path, one.folder, number, task_type.name, values))
             return _why_not(task_type, Path(one.path), output, options)
 
+        def usual(task_type: TaskType) -> Path:
+            return path.with_name(path.stem + task_type.output_suffix)
+
         for task_type in readers:
             if why_not(task_type, path, wanted.options) is None:
                 return task_type, path
         for task_type in readers if is_folder(wanted.to) else ():
-            usual = path.with_name(path.stem + task_type.output_suffix)
-            if why_not(task_type, usual, wanted.options) is None:
-                return task_type, usual  # such as a film in a container that can be read but not written
+            if why_not(task_type, usual(task_type), wanted.options) is None:
+                return task_type, usual(task_type)  # such as a film in a container that can be read but not written
         for task_type in readers if wanted.options else ():
             refusal = why_not(task_type, path, wanted.options)
             if refusal is not None and why_not(task_type, path, {}) is None:
                 return f"{_a(kind)}; {refusal.message}"
         for task_type in readers:  # one that writes such an output, but lacks a program for the input
-            for named_by in (path, path.with_name(path.stem + task_type.output_suffix))[: 1 + is_folder(wanted.to)]:
+            for named_by in (path, usual(task_type)) if is_folder(wanted.to) else (path,):
                 refusal = why_not(task_type, named_by, wanted.options)
                 if refusal is not None and refusal.field == "input_file":
                     return f"{_a(kind)}, which {task_type.name} cannot read here. {refusal.advice}"

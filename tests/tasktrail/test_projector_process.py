@@ -251,7 +251,7 @@ def test_damage_that_it_meets_is_repaired(open_service: Open, processes: list[su
     "names", [("views.db",), ("views.db-wal", "views.db-shm"), ("views.db-wal",), ("views.db-shm",)]
 )
 def test_a_file_that_is_deleted_beside_it_is_noticed(
-    open_service: Open, processes: list[subprocess.Popen[str]], names: list[str]
+    open_service: Open, processes: list[subprocess.Popen[str]], names: tuple[str, ...]
 ) -> None:
     """The process itself would go on with a new file, which others do not have open."""
     service = open_service()
