@@ -24,7 +24,7 @@ from .views.damage import find_damage
 from .views.forgotten import holds_forgotten
 from .views.rebuild import BULK_PAGE, pull
 from .views.rows import COLUMNS, decode_state
-from .views.schema import STAMP
+from .views.schema import STAMP, TEXT_INDEXES
 from .views.text_index import unread_part
 from .views.writer import TaskViews
 
@@ -54,13 +54,10 @@ _NUMBERS = {
     "tallies": "SELECT block, base, moves FROM tallies ORDER BY block",
     "shares": "SELECT tasks_of, since, base, moves FROM shares ORDER BY tasks_of, since",
     "texts": "SELECT id, number, since FROM texts ORDER BY id, number",
-    "search": "SELECT term, doc, col, offset FROM temp.search_places",
-    "past_search": "SELECT term, doc, col, offset FROM temp.past_search_places",
+    **{index: f"SELECT term, doc, col, offset FROM temp.{index}_places" for index in TEXT_INDEXES},  # noqa: S608 - our own names
     # The row 1 of a text index counts its texts and words.
-    "search_data": "SELECT block FROM search_data WHERE id = 1",
-    "search_config": "SELECT * FROM search_config ORDER BY k",
-    "past_search_data": "SELECT block FROM past_search_data WHERE id = 1",
-    "past_search_config": "SELECT * FROM past_search_config ORDER BY k",
+    **{f"{index}_data": f"SELECT block FROM {index}_data WHERE id = 1" for index in TEXT_INDEXES},  # noqa: S608 - our own names
+    **{f"{index}_config": f"SELECT * FROM {index}_config ORDER BY k" for index in TEXT_INDEXES},  # noqa: S608 - our own names
 }
 _PLACES = "CREATE VIRTUAL TABLE temp.{0}_places USING fts5vocab (main, {0}, instance)"
 """Every place of every word, in the order of the index."""
@@ -70,7 +67,6 @@ _LOST = """
     WHERE NOT EXISTS (SELECT 1 FROM temp.{0}_words AS asked WHERE asked.term = listed.term) LIMIT 1
 """
 """A word that the index lists but does not find in a search."""
-_TEXTS = ("search", "past_search")
 
 
 def compare_views(
@@ -264,10 +260,10 @@ def _differences(found: tuple[Any, ...], due: tuple[Any, ...]) -> Iterator[str]:
 
 def _compare_numbers(views: sqlite3.Connection, fold: sqlite3.Connection, position: int, findings: Findings) -> None:
     for conn in (views, fold):
-        for table in _TEXTS:
+        for table in TEXT_INDEXES:
             conn.execute(_PLACES.format(table))
     _compare_tables(_OF_THE_LOG | _NUMBERS, views, fold, position, findings)
-    for table in _TEXTS:
+    for table in TEXT_INDEXES:
         views.execute(_WORDS.format(table))
         for (word,) in views.execute(_LOST.format(table)):
             findings.add(position, "views", f"table {table} lists the word {word!r}, and does not find it")

@@ -142,10 +142,7 @@ class Past:
         with self._queries.moment() as conn:
             numbers = read_numbers(conn, self.position)
             walk = self._walk(conn, filters, match_expression(filters.search), numbers)
-            total = walk.kept.total()
-            if total is None:
-                total = walk.number()
-            ids = walk.page(filters.limit, filters.offset, total) if total > filters.offset else []
+            ids, total = walk.page_and_total(filters.limit, filters.offset)
             if len(ids) != min(filters.limit, max(0, total - filters.offset)):
                 raise ViewsDamaged(f"There should be {counted(total, 'task')}; of this page, {len(ids)} were found")
             return self._tasks(conn, ids), total

@@ -77,23 +77,22 @@ _IS_SELDOM = f" AND {is_seldom('then_.status')}"
 _IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
 _BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
 _KEYS = {"priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
-_WORDS_OF_THEN = f"""
-CASE WHEN EXISTS (SELECT 1 FROM texts WHERE id = {{id}}) THEN EXISTS (
-    SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = ({{id}} << {TEXTS})
-        + (SELECT max(number) FROM texts WHERE id = {{id}} AND since <= :position))
-ELSE EXISTS (SELECT 1 FROM search WHERE search MATCH {{words}} AND rowid = {{id}}) END
+_ERRORS = "(SELECT 1 FROM texts WHERE id = {id} AND since <= :position)"
+_WITH_ERROR = f"""
+(SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = ({{id}} << {TEXTS})
+    + (SELECT max(number) FROM texts WHERE id = {{id}} AND since <= :position))
 """  # noqa: S608 - our own number
+_WORDS_OF_THEN = f"""
+CASE WHEN EXISTS {_ERRORS} THEN EXISTS {_WITH_ERROR}
+ELSE EXISTS (SELECT 1 FROM search WHERE search MATCH {{but_in_error}} AND rowid = {{id}}) END
+"""  # noqa: S608 - our own names
 _WORDS_IN_ROW = f"""
 CASE WHEN EXISTS (SELECT 1 FROM tasks AS own WHERE own.id = {{id}} AND has_words({{search}}, own.spec, NULL)) THEN 1
-WHEN EXISTS (SELECT 1 FROM texts WHERE id = {{id}}) THEN EXISTS (
-    SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = ({{id}} << {TEXTS})
-        + (SELECT max(number) FROM texts WHERE id = {{id}} AND since <= :position))
-ELSE 0 END
-"""  # noqa: S608 - our own number
+WHEN EXISTS {_ERRORS} THEN EXISTS {_WITH_ERROR} ELSE 0 END
+"""  # noqa: S608 - our own names
 """The same, for beginnings of words. Only the error changes; the index has to list all words with the beginning."""
 _BUT_IN_ERROR = "{{type input_file output_file}} : ({0})"
-_NEVER_CHANGED = "search.rowid <= :top AND NOT EXISTS (SELECT 1 FROM texts WHERE id = search.rowid)"
-_FIRST_TEXT = f"past_search.rowid < ((:top + 1) << {TEXTS}) AND past_search.rowid & {(1 << TEXTS) - 1} = 0"
+_ONLY_WITH_ERROR = "({0}) NOT ({{type input_file output_file}} : ({0}))"
 _TEXT_OF_THEN = f"""
 past_search.rowid < ((:top + 1) << {TEXTS}) AND (past_search.rowid & {(1 << TEXTS) - 1}) = (
     SELECT max(number) FROM texts WHERE id = past_search.rowid >> {TEXTS} AND since <= :position)
@@ -215,8 +214,28 @@ class PastWalk:
             return self._sorted(column, pieces, down=down)
         return chain.from_iterable(self._along(column, part, down=down) for part in pieces)
 
-    def page(self, limit: int, offset: int, total: int) -> list[int]:
-        """The ids of one page of `total` tasks that pass."""
+    def page_and_total(self, limit: int, offset: int) -> tuple[list[int], int]:
+        """The ids of one page, and the number of tasks that pass."""
+        total = self.kept.total()
+        if total is None and self._is_sorted_for_any_total(limit + offset):
+            self._only = True
+            ids = [task_id for task_id, _key, _passes in self.hits(START, sort=True)]
+            return ids[offset : offset + limit], len(ids)
+        if total is None:
+            total = self.number()
+        return self._page(limit, offset, total) if total > offset else [], total
+
+    def _is_sorted_for_any_total(self, last: int) -> bool:
+        """Whether all leading tasks are read and sorted however many pass, so that they need not be counted before."""
+        if self._is_counted_by_words or column_of(self._filters) == "id":
+            return False
+        size = self._lead.size  # the fewer pass, the longer is a walk to the end of the page
+        steps, tested = self._walked(min(last, size), size)
+        return self._mostly_in_errors or self._is_better_sorted(
+            steps + _TO_TEST * tested, self._cost_of_sorting(), size
+        )
+
+    def _page(self, limit: int, offset: int, total: int) -> list[int]:
         last = min(limit + offset, total)
         steps, tested = self._walked(last, total)
         walk, work = steps + _TO_TEST * tested, self._cost_of_sorting()
@@ -268,7 +287,7 @@ class PastWalk:
 
     def number(self) -> int:
         """The number of tasks that pass. As a side effect it sets the number of leading tasks."""
-        if "search" in self._lead.covers and not self._statuses and not any(self._wanted.values()):
+        if self._is_counted_by_words:
             total = self._number_with_words()
             self._lead = self._lead._replace(size=total)
             return total
@@ -278,17 +297,17 @@ class PastWalk:
         self._lead = self._lead._replace(size=sum(number for number, _pass in numbers))
         return sum(passing or 0 for _number, passing in numbers)
 
-    def _number_with_words(self) -> int:
-        """The number of tasks with the words: all that have them elsewhere than in an error, and what errors change.
+    @property
+    def _is_counted_by_words(self) -> bool:
+        return "search" in self._lead.covers and not self._statuses and not any(self._wanted.values())
 
-        It is quicker than to ask of each task whether its error ever changed.
-        """
-        before = self._name(_BUT_IN_ERROR.format(self._words))
-        _now, then = self._lead.sources
-        ever = f"SELECT count(*) FROM search WHERE search MATCH {self._others()} AND rowid <= :top"  # noqa: S608 - our own names
-        changed = f"SELECT count(*) FROM past_search WHERE past_search MATCH {before} AND {_FIRST_TEXT}"  # noqa: S608 - our own names
-        of_then = f"SELECT count(*) FROM {then.tables} WHERE {then.where}"  # noqa: S608 - our own names
-        return int(self._run(f"SELECT ({ever}) - ({changed}) + ({of_then})").fetchone()[0])
+    def _number_with_words(self) -> int:
+        """The number of tasks with the words: the text indexes alone count them."""
+        always, _then = self._lead.sources
+        moves = f"text_moves MATCH {self._only_with_error} AND rowid <= 2 * :position + 1"
+        with_error = f"SELECT coalesce(sum(1 - 2 * (rowid & 1)), 0) FROM text_moves WHERE {moves}"  # noqa: S608 - our own names
+        found = self._run(f"SELECT (SELECT count(*) FROM search WHERE {always.where}) + ({with_error})")  # noqa: S608 - our own names
+        return int(found.fetchone()[0])
 
     def statuses(self) -> Iterator[tuple[str, int]]:
         """The status of each leading task, and whether it passes; in no order."""
@@ -350,8 +369,10 @@ class PastWalk:
         """The condition of the search, which costs more than all others; empty if a source covers it."""
         if not self._words or "search" in covers:
             return ""
-        wanted, words = _WORDS_IN_ROW if self._in_row else _WORDS_OF_THEN, self._name(self._words)
-        return wanted.format(words=words, search=self._name(self._filters.search), id=source.id)
+        words = {"words": self._name(self._words), "id": source.id}
+        if self._in_row:
+            return _WORDS_IN_ROW.format(search=self._name(self._filters.search), **words)
+        return _WORDS_OF_THEN.format(but_in_error=self._but_in_error, **words)
 
     def _in_status(self, status: str, kind: str = "") -> _Source:
         """The source of the tasks that were in a status, and of a type if one is given."""
@@ -418,29 +439,38 @@ class PastWalk:
                 leads.append(_Lead(sources, frozenset((field,)), size))
         yield from leads
         if self._words:
-            words = self._name(self._words)
-            others = self._others()  # of these tasks, none ever had an error
-            now = _Source("search", f"search MATCH {others} AND {_NEVER_CHANGED}", "search.rowid", "search.rowid {way}")
-            then = _Source(
-                "past_search",
-                f"past_search MATCH {words} AND {_TEXT_OF_THEN}",
-                f"(past_search.rowid >> {TEXTS})",
-                "past_search.rowid {way}",
-                f"past_search.rowid {{sign}} ({{begin}} << {TEXTS}) + {{edge}} * {(1 << TEXTS) - 1}",
-            )
-            found = (
-                now._replace(where=f"search MATCH {others}"),
-                then._replace(where=f"past_search MATCH {words}"),
-            )
-            most = max(FEW, min(_MOST_HITS, min(map(self._cost, leads[1:]), default=0)))
-            unchanged, changed = (self._probe(source, most) for source in found)
-            self._mostly_in_errors = changed > unchanged
-            yield _Lead((now, then), frozenset(("search",)), unchanged + changed)
+            yield self._with_words(max(FEW, min(_MOST_HITS, min(map(self._cost, leads[1:]), default=0))))
 
-    def _others(self) -> str:
+    def _with_words(self, most: int) -> _Lead:
+        """The lead to the tasks with the words. Its size is counted up to `most` in each index."""
+        always = _Source(
+            "search",
+            f"search MATCH {self._but_in_error} AND search.rowid <= :top",
+            "search.rowid",
+            "search.rowid {way}",
+        )
+        in_error = _Source(
+            "past_search",
+            f"past_search MATCH {self._only_with_error} AND {_TEXT_OF_THEN}",
+            f"(past_search.rowid >> {TEXTS})",
+            "past_search.rowid {way}",
+            f"past_search.rowid {{sign}} ({{begin}} << {TEXTS}) + {{edge}} * {(1 << TEXTS) - 1}",
+        )
+        ever = self._probe(always._replace(where=f"search MATCH {self._but_in_error}"), most)
+        ever_in_error = self._probe(in_error._replace(where=f"past_search MATCH {self._only_with_error}"), most)
+        self._mostly_in_errors = ever_in_error > ever
+        return _Lead((always, in_error), frozenset(("search",)), ever + ever_in_error)
+
+    @cached_property
+    def _but_in_error(self) -> str:
         """The parameter with the words elsewhere than in an error, for the index of today's words."""
         words = narrowed_expression(self._conn, self._filters.search) if self._in_row else self._words
         return self._name(_BUT_IN_ERROR.format(words))
+
+    @cached_property
+    def _only_with_error(self) -> str:
+        """The parameter with the words, at least one of them only in the error, for the indexes of errors."""
+        return self._name(_ONLY_WITH_ERROR.format(self._words))
 
     @cached_property
     def _ends(self) -> tuple[int, int]:

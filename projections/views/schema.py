@@ -137,14 +137,16 @@ CREATE TABLE texts (
 ) STRICT, WITHOUT ROWID;
 CREATE VIRTUAL TABLE search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 CREATE VIRTUAL TABLE past_search USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
+CREATE VIRTUAL TABLE text_moves USING fts5 (type, input_file, output_file, error, content='', columnsize=0);
 """
+TEXT_INDEXES = ("search", "past_search", "text_moves")
 _OF_A_TEXT = ("data", "idx", "content", "docsize", "config")
 NAMES = (
     *(statement.split()[0] for statement in TABLES.split(" TABLE ")[1:]),
-    *(f"{text}_{part}" for text in ("search", "past_search") for part in _OF_A_TEXT),
+    *(f"{index}_{part}" for index in TEXT_INDEXES for part in _OF_A_TEXT),
 )
 """The names of the tables, and of those that FTS5 reads with statements of its own."""
-PIECES = tuple(f"INSERT INTO {name} ({name}, rank) VALUES ('automerge', 8)" for name in ("search", "past_search"))  # noqa: S608 - our own names
+PIECES = tuple(f"INSERT INTO {name} ({name}, rank) VALUES ('automerge', 8)" for name in TEXT_INDEXES)  # noqa: S608 - our own names
 """A text index is written in pieces, and this many of one size are merged: twice FTS5's default. That hardly slows a
 search, and makes following the log cheaper."""
 

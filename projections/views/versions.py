@@ -26,7 +26,7 @@ FEW = 2
 TEXTS = 24
 """Bits for the number of a task's text, below the bits of the task's id."""
 
-_TEXT = "INSERT INTO past_search (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
+_INTO_INDEX = "INSERT INTO {0} (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
 _MOST = 1 << 30
 
 
@@ -144,17 +144,21 @@ class Versions:
         return lane
 
     def _note_text(self, before: TaskState, after: TaskState, position: int) -> None:
-        """Index the words of a task from this position on; at its first change, also the words before."""
+        """Index the words of a task whose error changes at this position.
+
+        `past_search` has them by task, and `text_moves` by position: 2p for words that begin to hold at p, and 2p + 1
+        for words that cease to. The words of a task that has had no error are in `search` alone.
+        """
         if (before.error or before.last_error) == (after.error or after.last_error):
             return
-        last = self._conn.execute("SELECT max(number) FROM texts WHERE id = ?", (after.id,)).fetchone()[0]
-        if last is None:
-            self._add_text(before, 0, 0)
-        self._add_text(after, (last or 0) + 1, position)
-
-    def _add_text(self, state: TaskState, number: int, since: int) -> None:
-        self._conn.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", with_sums([(state.id, number, since)]))
-        self._conn.execute(_TEXT, ((state.id << TEXTS) + number, *text_of(state)))
+        ((last,),) = self._conn.execute("SELECT max(number) FROM texts WHERE id = ?", (after.id,))
+        number = (last or 0) + 1
+        self._conn.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", with_sums([(after.id, number, position)]))
+        text = text_of(after)
+        self._conn.execute(_INTO_INDEX.format("past_search"), ((after.id << TEXTS) + number, *text))
+        self._conn.execute(_INTO_INDEX.format("text_moves"), (2 * position, *text))
+        if last is not None:
+            self._conn.execute(_INTO_INDEX.format("text_moves"), (2 * position + 1, *text_of(before)))
 
 
 def _has_row(change: Change) -> bool:

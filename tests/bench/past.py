@@ -307,7 +307,7 @@ def _share(tasks: int) -> float:
     """Return the bytes of the views, packed, divided by those without the past."""
     folder = _past(tasks)
     sizes = []
-    for without in ((), ("versions", "zones", "tallies", "shares", "texts", "past_search")):
+    for without in ((), ("versions", "zones", "tallies", "shares", "texts", "past_search", "text_moves")):
         copy = folder.path / "copy.db"
         copy.unlink(missing_ok=True)
         with closing(sqlite3.connect(folder.path / "views.db")) as conn:

@@ -597,6 +597,8 @@ _A_TEXT_FOR_A_POSITION = """
         (f"UPDATE search_data SET block = CAST(block || x'{'80' * 200_000}' AS BLOB) WHERE id = 10", ["an odd form"]),
         ("INSERT INTO search_config VALUES ('more', 1)", ["table search_config"]),
         ("INSERT INTO past_search_config VALUES ('more', 1)", ["table past_search_config"]),
+        ("INSERT INTO text_moves (rowid, error) VALUES (9999, 'zebra')", ["table text_moves"]),
+        ("INSERT INTO text_moves_config VALUES ('more', 1)", ["table text_moves_config"]),
         ("UPDATE search_config SET v = 4 WHERE k = 'automerge'", ["table search_config"]),
         ("UPDATE search_data SET block = x'00' WHERE id = 1", ["search_data"]),
         ("INSERT INTO search_idx VALUES (99, 'zebra', 2)", ["table search has an entry of segment 99"]),

@@ -35,6 +35,7 @@ from tasktrail.projections.views import writer as module
 from tasktrail.projections.views.checksums import KEYS, WRITTEN
 from tasktrail.projections.views.rebuild import pull
 from tasktrail.projections.views.rows import SPEAK_OF_A_TASK
+from tasktrail.projections.views.schema import TEXT_INDEXES
 
 TABLES = ("tasks", "counts", "totals", "durations", "ends", "minutes", "batches", "progress", *WRITTEN)
 steps = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 20), st.integers(0, 100)), max_size=60)
@@ -47,7 +48,7 @@ def content(views: TaskViews) -> dict[str, Any]:
         table: conn.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES
     }
     tables["counts"] = [row for row in tables["counts"] if row[2]]
-    for table in ("search", "past_search"):
+    for table in TEXT_INDEXES:
         conn.execute(f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{table}_words USING fts5vocab (main, {table}, instance)")
         tables[table] = sorted(conn.execute(f"SELECT term, doc, col FROM temp.{table}_words"))
     return tables
@@ -553,8 +554,8 @@ def test_views_that_are_begun_are_never_there_without_tables(tmp_path: Path, mon
 
 def test_every_table_has_checksums_and_is_compared_by_verify() -> None:
     found = TaskViews(":memory:").connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    tables = {name for (name,) in found if not name.startswith(("search_", "past_search_"))}
-    summed = {*KEYS, *WRITTEN, "tasks", "search", "past_search"}
+    tables = {name for (name,) in found if not name.startswith(tuple(f"{index}_" for index in TEXT_INDEXES))}
+    summed = {*KEYS, *WRITTEN, "tasks", *TEXT_INDEXES}
     assert tables == summed, "add the table to KEYS in projections/views/checksums.py"
     compared = {"tasks", *comparison._OF_THE_LOG, *comparison._NUMBERS}
     tables.remove("missing_keys")  # it follows from the keys that were there, not from the log
