@@ -63,6 +63,8 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"FLV\x01", "video"),
     (b"\0\0\x01\xba", "video"),  # MPEG program stream
     (b"\0\0\x01\xb3", "video"),
+    (bytes.fromhex("060e2b34020501010d01020101"), "video"),  # MXF
+    *((bytes((0x1F, 7, 0, standard)), "video") for standard in (0x3F, 0xBF)),  # DV: of NTSC, of PAL
     (b"glTF", "model"),
     (b"ply\n", "model"),
     (b"ply\r", "model"),
@@ -77,7 +79,7 @@ _BOXES = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 """The first boxes of a QuickTime file without a brand."""
 _NAMES: dict[Kind, str] = {
     "image": "jpg jpeg png gif webp tif tiff bmp heic heif avif jp2 jxl ico psd",
-    "video": "mp4 m4v mov mkv webm avi wmv flv mpg mpeg ts mts m2ts 3gp ogv vob",
+    "video": "mp4 m4v mov mkv webm avi wmv flv mpg mpeg ts mts m2ts 3gp ogv vob mxf dv",
     "audio": "mp3 m4a m4b aac flac wav ogg oga opus wma aif aiff mka",
     "document": "pdf docx xlsx pptx odt ods odp doc xls ppt rtf txt text md markdown",
     "model": "stl obj ply glb gltf off 3mf",

@@ -36,7 +36,7 @@ _FORMATS = f"{FILM_FORMATS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,w
 """The formats that are opened. Playlists are excluded: they could name other files on this machine."""
 _READ = (
     "mp3, m4a, aac, ogg, opus, flac, wav, aiff, wma, amr, ac3, dts, ape, wv, "
-    "mp4, mov, mkv, webm, avi, wmv, ts, mpg, flv"
+    "mp4, mov, mkv, webm, avi, wmv, ts, mpg, mxf, dv, flv"
 )
 """The same formats, under the names that people use."""
 MAX_CHANNELS = 64
