@@ -53,7 +53,8 @@ _Made = TypeVar("_Made")
 
 def open_input(path: Path) -> InputContainer:
     """Open a file as a video, without access to other files. Raises as `open_confined` does."""
-    refusal = f"{path.name} is not a video in a format that is read here ({_READ})"
+    others = "`ffmpeg -i IN OUT.mkv` makes a mkv of most others"
+    refusal = f"{path.name} is not a video in a format that is read here ({_READ}; {others})"
     return open_confined(path, FILM_FORMATS, refusal, UnusableInputError)
 
 

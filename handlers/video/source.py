@@ -604,6 +604,12 @@ def colour_notes(source: VideoSource) -> list[str]:
     return ["its colours are wrong: they need the metadata of Dolby Vision"] if source.light.dolby_alone else []
 
 
+def still_notes(source: VideoSource) -> list[str]:
+    """Notes on what is wrong in pictures of its frames."""
+    transparency = ["transparency dropped"] if source.transparent else []
+    return [*colour_notes(source), *transparency, *damage_notes(source)]
+
+
 def begin_notes(source: VideoSource) -> list[str]:
     """Notes if the recording began between two keyframes, so that no player could show more of it, or without times."""
     notes = []

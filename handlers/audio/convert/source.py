@@ -113,7 +113,8 @@ def open_sound(path: Path) -> Iterator[InputContainer]:
         Unusable: it is empty, or has none of the formats that are opened.
         OSError: it cannot be read.
     """
-    refusal = f"{path.name} is no file with sound in a format that is read here ({_READ})"
+    others = "`ffmpeg -i IN OUT.flac` makes a flac of most others"
+    refusal = f"{path.name} is no file with sound in a format that is read here ({_READ}; {others})"
     with open_confined(path, _FORMATS, refusal) as container:
         yield container
 

@@ -65,7 +65,8 @@ def test_what_is_no_video_is_told_in_words_for_people(
     zeros.write_bytes(bytes(5000))
     assert rejected(convert, prepare(empty)) == "empty.mp4 is empty"
     formats = "mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, mxf, dv, ogg, flv, gif"
-    read = f"is not a video in a format that is read here ({formats})"
+    others = "`ffmpeg -i IN OUT.mkv` makes a mkv of most others"
+    read = f"is not a video in a format that is read here ({formats}; {others})"
     assert rejected(convert, prepare(sound)) == f"sound.mp3 {read}"
     assert rejected(convert, prepare(zeros)).startswith(f"zeros.mp4 {read}, or FFmpeg cannot make sense of it")
 
