@@ -130,7 +130,7 @@ def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
     if isinstance(error, av.error.ArgumentError):
         return refusal
     if missing := lacking_bytes(path):
-        return f"{path.name} was cut: {are_missing(missing)} at its end"
+        return f"{path.name} was cut: {are_missing(missing)} at its end: copy it again from where it is whole"
     return f"{refusal}, or FFmpeg cannot make sense of it; if it should be one, write it again with what made it"
 
 

@@ -39,6 +39,7 @@ _READ = (
     "mp4, mov, mkv, webm, avi, wmv, ts, mpg, mxf, dv, flv"
 )
 """The same formats, under the names that people use."""
+_SAVE = "get it whole, or save what is there with `ffmpeg -i IN -vn -c copy OUT.mka`, and take that"
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 """Samples per second. At a lower rate, a small file would be days of sound."""
@@ -180,7 +181,7 @@ def _lacking(path: Path) -> int:
     if size + missing >= _ENDLESS:  # a program that writes into a pipe cannot know the size
         return 0
     if missing > size / 3:
-        raise Unusable(f"{path.name} was cut: {are_missing(missing)} at its end")
+        raise Unusable(f"{path.name} was cut: {are_missing(missing)} at its end: {_SAVE}")
     return missing
 
 
@@ -324,7 +325,7 @@ def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> l
     if source.stated and seconds < source.seconds - max(_SLACK, lost):
         detail = f"it ends after {seconds:.1f} s of {source.seconds:.1f} s"
         if seconds < source.seconds * 3 / 4:
-            raise Unusable(f"{source.path.name} was cut: {detail}")
+            raise Unusable(f"{source.path.name} was cut: {detail}: {_SAVE}")
         return [f"the source was cut: {detail}"]
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at its end"]
