@@ -33,10 +33,12 @@ _TS_PACKETS = ((0, 188), (4, 192))
 """Where a packet of a transport stream has its mark, and how far on the next one is. Camcorders put a time before
 each."""
 
+_GIF = b"GIF8"
+
 _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\xd8\xff", "image"),
     (b"\x89PNG\r\n\x1a\n", "image"),
-    (b"GIF8", "image"),
+    (_GIF, "image"),
     (b"II*\0", "image"),
     (b"MM\0*", "image"),
     (b"II+\0", "image"),  # BigTIFF
@@ -63,6 +65,8 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"FLV\x01", "video"),
     (b"\0\0\x01\xba", "video"),  # MPEG program stream
     (b"\0\0\x01\xb3", "video"),
+    (bytes.fromhex("060e2b34020501010d01020101"), "video"),  # MXF
+    *((bytes((0x1F, 7, 0, standard)), "video") for standard in (0x3F, 0xBF)),  # DV: of NTSC, of PAL
     (b"glTF", "model"),
     (b"ply\n", "model"),
     (b"ply\r", "model"),
@@ -77,7 +81,7 @@ _BOXES = frozenset((b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 """The first boxes of a QuickTime file without a brand."""
 _NAMES: dict[Kind, str] = {
     "image": "jpg jpeg png gif webp tif tiff bmp heic heif avif jp2 jxl ico psd",
-    "video": "mp4 m4v mov mkv webm avi wmv flv mpg mpeg ts mts m2ts 3gp ogv vob",
+    "video": "mp4 m4v mov mkv webm avi wmv flv mpg mpeg ts mts m2ts 3gp ogv vob mxf dv",
     "audio": "mp3 m4a m4b aac flac wav ogg oga opus wma aif aiff mka",
     "document": "pdf docx xlsx pptx odt ods odp doc xls ppt rtf txt text md markdown",
     "model": "stl obj ply glb gltf off 3mf",
@@ -104,16 +108,31 @@ def kind_of(path: Path) -> Kind | None:
     Raises:
         OSError: it cannot be read.
     """
+    kinds = kinds_of(path)
+    return kinds[0] if kinds else None
+
+
+def kinds_of(path: Path) -> tuple[Kind, ...]:
+    """The kind of a regular file and, after it, any other as which it can be read: a gif is a video, too.
+
+    Empty where `kind_of` is None.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     if not stat.S_ISREG(path.stat().st_mode):  # opening a device or a pipe may have effects
-        return None
+        return ()
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may have become a pipe meanwhile
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None
+            return ()
         head = os.read(fd, _HEAD)
     finally:
         os.close(fd)
-    return _kind(head, path.suffix.lower()) if head else None
+    kind = _kind(head, path.suffix.lower()) if head else None
+    if kind is None:
+        return ()
+    return (kind, "video") if head.startswith(_GIF) else (kind,)
 
 
 def readers_of_another_kind(path: Path, accepts: tuple[Kind, ...]) -> str:

@@ -34,6 +34,7 @@ _FILMS = frozenset(
     (
         ".3gp",
         ".avi",
+        ".dv",
         ".flv",
         ".m2ts",
         ".m4v",
@@ -43,6 +44,7 @@ _FILMS = frozenset(
         ".mpeg",
         ".mpg",
         ".mts",
+        ".mxf",
         ".ogv",
         ".ts",
         ".webm",

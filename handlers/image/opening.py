@@ -108,7 +108,10 @@ def blame_picture(path: Path) -> Iterator[None]:
     except UnidentifiedImageError as error:
         if is_picture(path):
             raise unreadable(path, "Pillow", "it does not know this variant of the format") from error
-        raise Unusable(f"{path.name} is not an image in one of {', '.join(READ_FORMATS)}") from error
+        raise Unusable(
+            f"{path.name} is not an image in one of {', '.join(READ_FORMATS)}: save it as png with a program that "
+            "reads it, and take that"
+        ) from error
     except OSError as error:
         if error.errno is not None:
             raise

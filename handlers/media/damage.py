@@ -285,18 +285,21 @@ _MOST_BOXES = 100_000
 _BOX, _LARGE_BOX = 8, 16
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _UNFINISHED = (0, 0xFFFFFFFF)
+"""The size in a RIFF whose recorder was switched off."""
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_DV_BEGINNINGS = {b"\x1f\x07\0\x3f": 120_000, b"\x1f\x07\0\xbf": 144_000}
+"""The first bytes of a DV of NTSC and of PAL → bytes of which each frame has a multiple."""
 _LIVE = 1 << 63
 """From this value on, the size of a live recording's data is meaningless."""
-"""The size in a RIFF whose recorder was switched off."""
 
 
 def lacking_bytes(path: Path) -> int:
     """Bytes missing at the end, by what the container states; also 0 if it states nothing.
 
     The sizes come from the boxes of mp4 and mov, the segment of mkv and webm, the RIFF of avi, and the header and data
-    of wmv (a cut index after these costs nothing). A gif only shows whether anything is missing.
+    of wmv (a cut index after these costs nothing). A gif only shows whether anything is missing, a dv how much its last
+    frame lacks at least.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -311,6 +314,8 @@ def lacking_bytes(path: Path) -> int:
             end = _asf_end(file, size)
         elif head.startswith(b"GIF8"):
             end = size + (not gif_is_whole(path))
+        elif head[:4] in _DV_BEGINNINGS:
+            end = size + -size % _DV_BEGINNINGS[head[:4]]
         else:
             end = 0
     return max(0, end - size)

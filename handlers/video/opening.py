@@ -19,15 +19,16 @@ from ..contract import Unusable
 from ..inputs import refuse_empty
 from ..media.damage import are_missing, lacking_bytes
 from ..media.tag_text import plain_text
+from .mxf import has_index
 
 
 class UnusableInputError(Unusable):
     """The file is not a video, or holds nothing that can be shown."""
 
 
-FILM_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,mpeg,ogg,flv,gif"
+FILM_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,mpeg,mxf,dv,ogg,flv,gif"
 """The formats that are opened. Playlists are excluded: they could name other files on this machine."""
-_READ = "mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, ogg, flv, gif"
+_READ = "mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, mxf, dv, ogg, flv, gif"
 """The same formats, under the names that people use."""
 
 MAX_SIDE = 16384
@@ -52,7 +53,8 @@ _Made = TypeVar("_Made")
 
 def open_input(path: Path) -> InputContainer:
     """Open a file as a video, without access to other files. Raises as `open_confined` does."""
-    refusal = f"{path.name} is not a video in a format that is read here ({_READ})"
+    others = "`ffmpeg -i IN OUT.mkv` makes a mkv of most others"
+    refusal = f"{path.name} is not a video in a format that is read here ({_READ}; {others})"
     return open_confined(path, FILM_FORMATS, refusal, UnusableInputError)
 
 
@@ -66,7 +68,7 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
         unusable: the error to raise then.
 
     Raises:
-        Unusable: it is empty, the image of a disc, or in none of the formats.
+        Unusable: it is empty, the image of a disc, an MXF without an index, or in none of the formats.
         OSError: it cannot be read.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": formats}
@@ -84,6 +86,12 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
         if not is_input_fault(error):
             raise
         raise unusable(_in_words(path, error, refusal)) from error
+    if container.format.name == "mxf" and not has_index(path):  # FFmpeg would guess times
+        container.close()
+        raise unusable(
+            f"{path.name} has no index of its pictures at its end, as if it was cut or never ended: save what is there "
+            "with `ffmpeg -i IN.mxf -map 0:v -map '0:a?' -c copy OUT.mov`, and take that"
+        )
     for part in (container, *container.streams):
         stored = part.metadata.items()
         plain = ((plain_text(name), plain_text(value)) for name, value in stored if (name, value) != _NO_TIME)
@@ -122,7 +130,7 @@ def _in_words(path: Path, error: av.error.FFmpegError, refusal: str) -> str:
     if isinstance(error, av.error.ArgumentError):
         return refusal
     if missing := lacking_bytes(path):
-        return f"{path.name} was cut: {are_missing(missing)} at its end"
+        return f"{path.name} was cut: {are_missing(missing)} at its end: copy it again from where it is whole"
     return f"{refusal}, or FFmpeg cannot make sense of it; if it should be one, write it again with what made it"
 
 

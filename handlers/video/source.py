@@ -210,8 +210,8 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         leads = keyframe_leads(path, stream.id) if "mov" in container.format.name else []
         return VideoSource(
             path=path,
-            width=context.width,
-            height=context.height,
+            width=first.width if first else context.width,  # the decoder may have passed a change of size
+            height=first.height if first else context.height,
             rotation=round(first.rotation / _QUARTER) * _QUARTER % 360 if first else 0,
             mirrored=first is not None and _is_mirrored(first),
             time_base=as_fraction(stream.time_base),
@@ -602,6 +602,12 @@ def damage_notes(source: VideoSource) -> list[str]:
 def colour_notes(source: VideoSource) -> list[str]:
     """A note if the colours of its pictures are wrong."""
     return ["its colours are wrong: they need the metadata of Dolby Vision"] if source.light.dolby_alone else []
+
+
+def still_notes(source: VideoSource) -> list[str]:
+    """Notes on what is wrong in pictures of its frames."""
+    transparency = ["transparency dropped"] if source.transparent else []
+    return [*colour_notes(source), *transparency, *damage_notes(source)]
 
 
 def begin_notes(source: VideoSource) -> list[str]:

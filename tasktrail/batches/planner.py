@@ -21,7 +21,7 @@ from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputExists, O
 from ..events.task_events import output_of
 from ..events.values import recordable
 from ..handlers.contract import Job, TaskType
-from ..handlers.kinds import Kind, kind_by_name, kind_of
+from ..handlers.kinds import Kind, kind_by_name, kinds_of
 from ..handlers.originals import ORIGINAL_FIELD as ORIGINAL
 from ..intake.examination import CommandIntake, refuse_odd
 from ..intake.naming import Naming, full_pattern, is_folder, literal_folder
@@ -209,7 +209,8 @@ class BatchPlanner:
         Raises the error of a damaged file.
         """
         path = Path(one.path)
-        kind, expected = kind_of(path), kind_by_name(path)
+        kinds, expected = kinds_of(path), kind_by_name(path)
+        kind = kinds[0] if kinds else None
         if kind is None and expected is not None and (named is None or not named.accepts or expected in named.accepts):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
@@ -227,13 +228,13 @@ class BatchPlanner:
                 remedy="It may be damaged: copy it again.",
             )
         if named is not None:
-            if not named.accepts or kind in named.accepts:
+            if not named.accepts or not set(named.accepts).isdisjoint(kinds):
                 return named, path
             return f"{_a(kind)}, which {named.name} does not read"
         if kind is None:
             return "of no kind that is known"
         readers = sorted(
-            (task_type for task_type in self._intake.registry if kind in task_type.accepts),
+            (task_type for task_type in self._intake.registry if not set(task_type.accepts).isdisjoint(kinds)),
             key=lambda task_type: (task_type.accepts[0] != kind, _rank(task_type)),
         )
         if not readers:

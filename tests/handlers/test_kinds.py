@@ -15,6 +15,8 @@ BEGINNINGS = [
     (b"RIFF\0\0\0\0AVI LIST", "a", "video"),
     (b"RIFF\0\0\0\0WAVEfmt ", "a", "audio"),
     (b"RIFF\0\0\0\0CDDAfmt ", "a.wav", None),
+    (bytes.fromhex("060e2b34020501010d0102010102"), "a", "video"),  # MXF
+    (b"\x1f\x07\0\xbf", "a", "video"),  # DV
     (b"\0\0\0\x18ftypisom", "a", "video"),
     (b"\0\0\0\x18ftypheic", "a", "image"),
     (b"\0\0\0\x18ftypM4A ", "a", "audio"),
@@ -73,7 +75,8 @@ def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.JPG", "image"), ("a.mov", "video"), ("a.opus", "audio"), ("a.3mf", "model"), ("a", None)]
+    ("name", "kind"),
+    [("a.JPG", "image"), ("a.mov", "video"), ("a.mxf", "video"), ("a.opus", "audio"), ("a.3mf", "model"), ("a", None)],
 )
 def test_a_name_speaks_of_a_kind(name: str, kind: str | None) -> None:
     assert kind_by_name(Path(name)) == kind

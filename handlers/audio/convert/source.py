@@ -36,9 +36,10 @@ _FORMATS = f"{FILM_FORMATS},mp3,aac,flac,wav,w64,aiff,caf,ac3,eac3,dts,amr,ape,w
 """The formats that are opened. Playlists are excluded: they could name other files on this machine."""
 _READ = (
     "mp3, m4a, aac, ogg, opus, flac, wav, aiff, wma, amr, ac3, dts, ape, wv, "
-    "mp4, mov, mkv, webm, avi, wmv, ts, mpg, flv"
+    "mp4, mov, mkv, webm, avi, wmv, ts, mpg, mxf, dv, flv"
 )
 """The same formats, under the names that people use."""
+_SAVE = "get it whole, or save what is there with `ffmpeg -i IN -vn -c copy OUT.mka`, and take that"
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 768_000
 """Samples per second. At a lower rate, a small file would be days of sound."""
@@ -113,7 +114,8 @@ def open_sound(path: Path) -> Iterator[InputContainer]:
         Unusable: it is empty, or has none of the formats that are opened.
         OSError: it cannot be read.
     """
-    refusal = f"{path.name} is no file with sound in a format that is read here ({_READ})"
+    others = "`ffmpeg -i IN OUT.flac` makes a flac of most others"
+    refusal = f"{path.name} is no file with sound in a format that is read here ({_READ}; {others})"
     with open_confined(path, _FORMATS, refusal) as container:
         yield container
 
@@ -179,7 +181,7 @@ def _lacking(path: Path) -> int:
     if size + missing >= _ENDLESS:  # a program that writes into a pipe cannot know the size
         return 0
     if missing > size / 3:
-        raise Unusable(f"{path.name} was cut: {are_missing(missing)} at its end")
+        raise Unusable(f"{path.name} was cut: {are_missing(missing)} at its end: {_SAVE}")
     return missing
 
 
@@ -323,7 +325,7 @@ def cut_sound_notes(source: SoundSource, seconds: float, lost: float = 0.0) -> l
     if source.stated and seconds < source.seconds - max(_SLACK, lost):
         detail = f"it ends after {seconds:.1f} s of {source.seconds:.1f} s"
         if seconds < source.seconds * 3 / 4:
-            raise Unusable(f"{source.path.name} was cut: {detail}")
+            raise Unusable(f"{source.path.name} was cut: {detail}: {_SAVE}")
         return [f"the source was cut: {detail}"]
     if source.lacking:
         return [f"the source was cut: {are_missing(source.lacking)} at its end"]

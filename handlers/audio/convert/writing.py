@@ -25,6 +25,8 @@ from .options import AudioConvertOptions, Codec, SoundContainer
 from .source import GAP, SoundSource, open_sound
 from .tags import Metadata, as_comments
 
+_BEGUN_ANEW = 1.0
+"""Seconds. If times jump back by more, they begin anew; by less, packets are there twice."""
 _MP3_LAMBDA = 118
 """FFmpeg's unit of quality."""
 _WIDE = ("pcm_s32", "pcm_u32", "pcm_s64")
@@ -237,17 +239,25 @@ def copy(
 def _inside(
     opened: InputContainer, stream: AudioStream, cut: Cut, tick: Callable[[float], None]
 ) -> Iterator["tuple[int, Packet[AudioStream]]"]:
-    """Time and packet, for packets that begin inside the cut, each later than the one before."""
-    unit, begin, last = as_fraction(stream.time_base), stream.start_time, None
+    """Time and packet, for packets that begin inside the cut, each later than the one before.
+
+    Where times begin anew, as in files that were joined, they go on after the packet before.
+    """
+    unit, begin, last, due, ahead = as_fraction(stream.time_base), stream.start_time, None, 0, 0
     for packet in lasting(packets_of(opened, stream)):
         moment = packet.dts if packet.pts is None else packet.pts
-        if moment is None or (last is not None and moment <= last):
+        if moment is None:
+            continue
+        moment += ahead
+        if last is not None and (last - moment) * unit > _BEGUN_ANEW:
+            ahead, moment = ahead + due - moment, due
+        if last is not None and moment <= last:
             continue
         begin = moment if begin is None else begin
         seconds = float((moment - begin) * unit)
         if cut.is_over(seconds):
             return
-        last = moment
+        last, due = moment, moment + (packet.duration or 0)
         tick(seconds)
         if seconds >= cut.start or not cut.start:
             yield moment, packet

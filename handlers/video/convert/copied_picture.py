@@ -13,7 +13,7 @@ from ...contract import Unusable
 from ..frames import GIVE_TIMES, LONGEST_JUMP
 from ..opening import open_input, packets_of, picture_stream, seek
 from ..source import VideoSource, has_second_picture, read_source
-from .options import Target
+from .options import CONTAINERS, Target
 from .reshaping import WantedPart
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def refuse_uncopyable(source: VideoSource, target: Target) -> None:
     form, name = target.container.format, source.path.name
     if source.codec not in target.container.copied_video:
         codec = _OUR_NAMES.get(source.codec, source.codec)
-        elsewhere = "" if form == "matroska" else "write a mkv, or "
+        takers = [suffix for suffix, other in CONTAINERS.items() if source.codec in other.copied_video]
+        elsewhere = f"write {' or '.join(takers)}, or " if takers else ""
         raise Unusable(
             f"{name}: a picture of {codec} cannot be copied into {form}: {elsewhere}leave video_codec at auto"
         )

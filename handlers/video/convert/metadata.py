@@ -45,11 +45,17 @@ _QUICKTIME = {
 _OF_THE_FILE = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "timecode", "vendor_id"),
     *("bps", "number_of_frames", "number_of_bytes", "alpha_mode", "rotate", "filename", "mimetype"),
-    *("language", "title", "name", "creation_time"),
+    *("language", "title", "name", "creation_time", "file_package_umid"),
 }
 """Tags of a track that describe its storage, or are kept in another way."""
 _TECHNICAL = _OF_THE_FILE - {"language", "title", "name", "creation_time"}
 """The same for the file as a whole."""
+_OF_AN_MXF = _TECHNICAL | {
+    *("application_platform", "company_name", "generation_uid", "operational_pattern_ul", "product_name"),
+    *("product_uid", "product_version", "product_version_num", "toolkit_version", "toolkit_version_num"),
+    *("modification_date", "uid"),
+}
+"""The same of an MXF, with the program that wrote it."""
 _STATISTICS = "_statistics_"
 _USUAL_HANDLERS = {"VideoHandler", "SoundHandler", "SubtitleHandler"}
 """FFmpeg's default names of tracks."""
@@ -83,7 +89,7 @@ def track_metadata(stream: Any, tags: Literal["keep", "strip"] = "keep") -> Trac
 
 def file_tags(container: InputContainer) -> dict[str, str]:
     """The tags of the file as a whole, such as title, artist and recording time, by lower-case names."""
-    return _free_tags(container.metadata, _TECHNICAL)
+    return _free_tags(container.metadata, _OF_AN_MXF if container.format.name == "mxf" else _TECHNICAL)
 
 
 def _free_tags(tags: Mapping[str, str], known: set[str]) -> dict[str, str]:

@@ -107,7 +107,10 @@ def _open_backend(options: VideoConvertOptions, target: Target) -> VideoBackend:
 def _refuse_if_incomplete(source: VideoSource) -> None:
     """Refuse a file that lacks too much at its ends, by the same limit as for damage inside."""
     if beyond_use((source.unshown + source.missing) * source.rate, source.seconds * source.rate):
-        raise UndecodableError(f"{source.path.name}: {'; '.join(damage_notes(source))}")
+        raise UndecodableError(
+            f"{source.path.name}: {'; '.join(damage_notes(source))}: get it whole, or save what is there with "
+            "`ffmpeg -i IN -c copy OUT.mkv`, and take that"
+        )
 
 
 class _Conversion:

@@ -15,7 +15,7 @@ from ...media.pictures import write_picture
 from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ..frames import pick_frames
-from ..source import VideoSource, colour_notes, damage_notes, read_source, source_fields
+from ..source import VideoSource, read_source, source_fields, still_notes
 from ..stills import StillRenderer, seen_size
 from .options import MAX_PREVIEW_PIXELS, VideoPreviewOptions, preview_kind
 from .output import (
@@ -140,7 +140,7 @@ class _Preview:
             codec=MP4_CODEC if film else "",
         )
         positions = [round(self._source.seconds_at(moment), 3) for moment in moments]
-        notes = [*colour_notes(self._source), *damage_notes(self._source)]
+        notes = still_notes(self._source)
         result |= source_fields(self._source) | {"kind": self._kind, "source_positions": positions}
         return result | ({"notes": notes} if notes else {})
 

@@ -9,7 +9,7 @@ from ...media.formats import format_of
 from ...media.pictures import write_picture
 from ...media.result import output_fields
 from ..frames import pick_frames, spread
-from ..source import VideoSource, colour_notes, damage_notes, read_source, source_fields
+from ..source import VideoSource, read_source, source_fields, still_notes
 from ..stills import StillRenderer
 from .options import VideoThumbnailOptions
 
@@ -34,7 +34,7 @@ def run(context: TaskContext[VideoThumbnailOptions]) -> Outcome:
     width, height = renderer.size
     result = output_fields(context.output_part, kind.lower(), width=width, height=height) | source_fields(source)
     result["source_position"] = round(source.seconds_at(moment), 3)
-    if notes := [*colour_notes(source), *damage_notes(source)]:
+    if notes := still_notes(source):
         result["notes"] = notes
     return Finished(result=result, message=f"{width}x{height} pixels")
 

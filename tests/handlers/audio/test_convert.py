@@ -80,6 +80,27 @@ def test_gaps_that_a_copy_closes_are_told(codec: str, form: str, suffix: str, tm
     assert told(outcome)["notes"] == ["gaps of 1.07 s in the sound are closed: what follows is heard so much earlier"]
 
 
+def test_times_that_begin_anew_lose_no_sound_in_a_copy(tmp_path: Path, convert: Convert) -> None:
+    """As in broadcasts that were joined. A copy left out all packets whose times had occurred, without a word."""
+    source = tmp_path / "in.ts"
+    with av.open(str(source), "w") as output:
+        track: Any = output.add_stream("aac", rate=48000)
+        track.layout = "mono"
+        for number in range(150):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1, np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, number * 1024, Fraction(1, 48000)
+            output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+    once, _ = convert(source, "once.m4a")
+    source.write_bytes(source.read_bytes() * 2)
+    twice, outcome = convert(source, "twice.m4a")
+    assert told(outcome)["copied"]
+    assert told(outcome)["duration"] == pytest.approx(6.4, abs=0.1)
+    assert hear(twice).wave.size == pytest.approx(2 * hear(once).wave.size, abs=2 * 1024)
+    _, part = convert(source, "part.m4a", start=4.0, end=5.0)
+    assert told(part)["duration"] == pytest.approx(1, abs=0.05)
+
+
 def test_packets_that_only_come_late_are_no_gaps(tmp_path: Path, convert: Convert) -> None:
     """Recorders of live sound write some packets late and catch up. Each late one was counted as a gap."""
     source = tmp_path / "in.mka"

@@ -101,6 +101,7 @@ def test_of_a_cut_file_what_is_there_is_taken_and_told_or_it_is_refused(
     else:
         assert kept < 0.75
         assert refused(outcome).startswith(f"cut{suffix} was cut")
+        assert "save what is there with `ffmpeg -i IN -vn -c copy OUT.mka`" in refused(outcome)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(44100, 1), (44100, 2), (22050, 1), (22050, 2), (8000, 1)])

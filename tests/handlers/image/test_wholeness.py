@@ -147,6 +147,14 @@ def test_a_whole_file_of_a_kind_that_is_not_known_is_not_called_damaged(
         assert "save it as png" in outcome.reason
 
 
+def test_an_image_of_a_format_that_is_not_read_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    Image.effect_noise((8, 8), 80).save(tmp_path / "in.ico")
+    for outcome in both(tmp_path / "in.ico"):
+        assert isinstance(outcome, Rejected)
+        assert "is not an image in one of JPEG, " in outcome.reason
+        assert outcome.reason.endswith("save it as png with a program that reads it, and take that")
+
+
 def test_broken_tags_do_not_spoil_the_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif.update({0x0112: 6, 0x010E: "by the sea", 0x0132: "2020:01:02 03:04:05"})

@@ -27,8 +27,12 @@ from tasktrail.handlers.video.convert import video_convert
 from tasktrail.handlers.video.convert.options import VideoConvertOptions, choose_target
 from tasktrail.handlers.video.convert.picture import PixelFormat, Shaper
 from tasktrail.handlers.video.frames import frames_after
+from tasktrail.handlers.video.preview import video_preview
+from tasktrail.handlers.video.preview.options import VideoPreviewOptions
 from tasktrail.handlers.video.source import read_source
-from tasktrail.testing import job_for, task_type_of
+from tasktrail.handlers.video.thumbnail import video_thumbnail
+from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
+from tasktrail.testing import RecordingContext, job_for, run_handler, task_type_of
 
 
 def brightness(frame: VideoFrame, left: float, top: float) -> float:
@@ -170,8 +174,15 @@ def test_transparency_is_told_when_it_is_dropped(
         for _ in range(5):
             output.mux(stream.encode(VideoFrame.from_ndarray(pixels, "rgba").reformat(format=pixel_format)))
         output.mux(stream.encode(None))
-    told = "transparency dropped" in convert(prepare(source)).result["notes"]
-    assert told == (alpha < 255 or codec == "libvpx-vp9")
+    outcomes = [convert(prepare(source))]
+    stills: Any = ((video_thumbnail, VideoThumbnailOptions()), (video_preview, VideoPreviewOptions()))
+    for handler, options in stills:
+        still: Any = RecordingContext(
+            options, work_dir=tmp_path / "stills", input_file=source, output_file=tmp_path / "out.png"
+        )
+        outcomes.append(run_handler(handler, still))
+    told = ["transparency dropped" in outcome.result.get("notes", []) for outcome in outcomes]
+    assert told == 3 * [alpha < 255 or codec == "libvpx-vp9"]
 
 
 @pytest.mark.parametrize(("options", "kept"), [({}, True), ({"video_codec": "h265"}, False)])

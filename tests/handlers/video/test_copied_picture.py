@@ -187,19 +187,22 @@ def test_a_container_that_cannot_hold_the_picture_is_refused_and_so_by_the_look_
     refused = convert(prepare(clips(), "out.webm", **COPY))
     assert isinstance(refused, Rejected)
     assert refused.reason == (
-        "in.mp4: a picture of h264 cannot be copied into webm: write a mkv, or leave video_codec at auto"
+        "in.mp4: a picture of h264 cannot be copied into webm: "
+        "write .mp4 or .m4v or .mov or .mkv, or leave video_codec at auto"
     )
     job = job_for(VideoConvertOptions(video_codec="copy"), clips(), str(tmp_path / "out.webm"))
     with pytest.raises(Unusable, match="cannot be copied into webm"):
         video_convert.probe_input(job)
 
 
-def test_nobody_is_sent_to_a_mkv_who_has_asked_for_one(
-    clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
+@pytest.mark.parametrize("output", ["out.mkv", "out.mp4"])
+def test_nobody_is_sent_to_another_container_that_cannot_hold_it_either(
+    output: str, clips: Callable[..., Path], prepare: Callable[..., Any], convert: Callable[..., Any]
 ) -> None:
-    refused = convert(prepare(clips(**SOURCES["windows media"]), "out.mkv", **COPY))
+    refused = convert(prepare(clips(**SOURCES["windows media"]), output, **COPY))
     assert isinstance(refused, Rejected)
-    assert refused.reason.endswith(": a picture of wmv2 cannot be copied into matroska: leave video_codec at auto")
+    form = "matroska" if output == "out.mkv" else "mp4"
+    assert refused.reason.endswith(f": a picture of wmv2 cannot be copied into {form}: leave video_codec at auto")
 
 
 def test_pictures_whose_moments_are_not_told_are_refused(

@@ -166,7 +166,7 @@ def test_a_file_of_which_too_much_is_missing_fails_by_name(
 ) -> None:
     """The limit is that of damage inside: fifty frames and one in four."""
     context = prepare(cut(suffix=".mkv", seconds=12))
-    with pytest.raises(UndecodableError, match=r"cut\.mkv.* of 12\.0 s"):
+    with pytest.raises(UndecodableError, match=r"cut\.mkv.* of 12\.0 s: get it whole, or save .*`ffmpeg "):
         convert(context)
     assert not context.output_part.exists()
 

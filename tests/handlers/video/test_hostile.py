@@ -64,7 +64,9 @@ def test_what_is_no_video_is_told_in_words_for_people(
     empty.touch()
     zeros.write_bytes(bytes(5000))
     assert rejected(convert, prepare(empty)) == "empty.mp4 is empty"
-    read = "is not a video in a format that is read here (mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, ogg, flv, gif)"
+    formats = "mp4, mov, 3gp, mkv, webm, avi, wmv, ts, mpg, mxf, dv, ogg, flv, gif"
+    others = "`ffmpeg -i IN OUT.mkv` makes a mkv of most others"
+    read = f"is not a video in a format that is read here ({formats}; {others})"
     assert rejected(convert, prepare(sound)) == f"sound.mp3 {read}"
     assert rejected(convert, prepare(zeros)).startswith(f"zeros.mp4 {read}, or FFmpeg cannot make sense of it")
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,33 @@ def test_a_video_ends_behind_its_last_frame_whatever_the_header_says(
     source, times = read_source(path), look(path).times
     assert source.seconds == pytest.approx(float(times[-1] - times[0]) + 0.04, abs=0.002)
     assert float(source.last_shown * source.time_base) == pytest.approx(0.04, abs=0.001)
+
+
+def test_a_film_whose_size_changes_midway_has_the_size_of_its_first_picture(
+    clips: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As a camera or a television channel does it. The decoder has passed the change when the beginning was read."""
+    path = tmp_path / "changes.ts"
+    with (
+        av.open(str(clips(suffix=".ts", audio="", seconds=1))) as first,
+        av.open(str(path), "w") as output,
+        av.open("testsrc=size=80x80:rate=25:duration=2", "r", format="lavfi") as later,
+    ):
+        track = output.add_stream_from_template(first.streams.video[0], opaque=True)
+        end = 0
+        for packet in first.demux(video=0):
+            if packet.size and packet.pts is not None and packet.duration:
+                end = max(end, packet.pts + packet.duration)
+                packet.stream = track
+                output.mux(packet)
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = 80, 80, "yuv420p"
+        encoder.time_base, encoder.options = Fraction(1, 25), {"bf": "0"}
+        for frame in [*later.decode(video=0), None]:
+            for packet in encoder.encode(frame.reformat(format="yuv420p") if frame else None):
+                assert packet.pts is not None
+                packet.pts = packet.dts = end + int(packet.pts * Fraction(1, 25) * 90_000)
+                packet.time_base, packet.stream = Fraction(1, 90_000), track
+                output.mux(packet)
+    source = read_source(path)
+    assert (source.width, source.height) == (160, 120)

@@ -289,6 +289,25 @@ def test_a_film_that_becomes_a_picture_gives_a_frame(service: TaskService, media
     assert chosen(sheet) == {"a.mp4": "video_preview: a.jpg"}, "which alone has such an option"
 
 
+@pytest.mark.parametrize(
+    ("output", "named", "chosen"),
+    [
+        ("{stem}.mp4", "", "video_convert"),
+        ("{stem}.mp4", "video_convert", "video_convert"),
+        ("{stem}.webp", "", "image_convert"),
+        ("", "", "image_convert"),
+    ],
+)
+def test_a_gif_is_an_image_and_a_film(
+    *, output: str, named: str, chosen: str, service: TaskService, tmp_path: Path
+) -> None:
+    path = tmp_path / "in" / "dance.gif"
+    path.parent.mkdir()
+    path.write_bytes(b"GIF89a")
+    made = service.create_batch([path.parent], f"{tmp_path}/out/{output}", type=named, dry_run=True)
+    assert ([task.type for task in made.created], made.left_out) == ([chosen], ())
+
+
 def test_an_option_that_does_not_fit_is_told(service: TaskService, media: Path) -> None:
     given: dict[str, Any] = {"options": {"widht": 7}, "dry_run": True}
     assert chosen(service.create_batch([media / "c.png", media / "d.bmp"], f"{media}/{{stem}}.jpg", **given)) == {
