@@ -384,8 +384,8 @@ class Retention(Actor):
         last = drops[-1].position if drops else 0
         if last <= self._cleared.position:
             return
-        self._drop_snapshots(last)
         try:
+            self._drop_snapshots(last)
             self._settle()
             self._empty_folders(drops)
             if self._views_are_old():
@@ -406,7 +406,7 @@ class Retention(Actor):
             except SnapshotUnusable:
                 old = True
             if old and exists(path):
-                path.unlink(missing_ok=True)
+                remove_entry(path)
                 self._take_snapshot()
 
     def _empty_folders(self, drops: Sequence[Drop]) -> None:

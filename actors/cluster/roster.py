@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ...events.errors import NotReady
 from ...events.existence import exists
-from ...events.log.files import own_file
+from ...events.log.files import own_file, read_small
 from ..logger import get_logger
 from .lease import Fence
 
@@ -60,7 +60,7 @@ class Roster:
         """The epoch of the last service whose hosts it all names, and the names. 0 without a file; -1 if unusable."""
         if self._path is not None and exists(self._path):
             try:
-                self._written = _content(self._path.read_text(encoding="utf-8"))
+                self._written = _content(read_small(self._path))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("hosts_unreadable", path=str(self._path), error=str(error))
                 self._written = (_UNREADABLE, frozenset())
@@ -89,7 +89,7 @@ class Roster:
         self._written = new
 
 
-def _content(text: str) -> tuple[int, frozenset[str]]:
+def _content(text: bytes) -> tuple[int, frozenset[str]]:
     content = json.loads(text)
     epoch, names = content["epoch"], frozenset(content["hosts"])
     if not isinstance(epoch, int) or not all(isinstance(name, str) and parsed_name(name) for name in names):

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import LOST_KEYS, KeysUnreadable
 from ..existence import exists
-from .files import create_private, read_small, refuse_pipes, sync
+from .files import create_private, plain_file, read_small, refuse_pipes, sync
 from .personal import KEY_LENGTH
 from .schema import refuse_masked
 
@@ -97,7 +97,7 @@ class Keys:
             if not self.exist():
                 self._begin(new_place)
             place, name = self._recorded_master()
-            file = self._master_file(place)
+            file = _behind_link(self._master_file(place))
             _clear_up(file)
             if place != new_place:
                 self._move_master(name, file, new_place)
@@ -297,28 +297,28 @@ class Keys:
 
         A kill at any moment leaves a file that has its master key: for a while both master keys are in theirs.
         """
-        file = self._master_file(place)
+        file = _behind_link(self._master_file(place))
         self._write(keys, file, place, _masters_in(file) if exists(file) else {})
         self.close()
 
     def _move_master(self, name: str, file: Path, place: str) -> None:
         there = self._master_file(place)
-        if exists(there) and name in _masters_in(there):  # an operator has moved it
-            conn = self._connected()
-            assert conn is not None
-            conn.execute("UPDATE master SET file = ?", (place,))
-        else:
-            self._rewrap(self._all(), place)
+        if not exists(there):
+            _write_masters(there, {name: _masters_in(file)[name]})
+        elif name not in _masters_in(there):  # otherwise an operator has moved it, or a kill has cut this short
+            raise _may_be_another_folders(there)
+        conn = self._connected()
+        assert conn is not None
+        conn.execute("UPDATE master SET file = ?", (place,))
+        if exists(file) and not there.samefile(file):
             _wipe(file)
 
     def _begin(self, place: str) -> None:
         file = self._master_file(place)
         if place and exists(file):
-            raise KeysUnreadable(
-                f"{file} is there already, and may hold the master key of other keys",
-                remedy="Name another file in `master_key`; each data folder has one of its own. If those keys are gone "
-                "for good, move this one away.",
-            )
+            raise _may_be_another_folders(file)
+        if file.is_symlink():
+            file.unlink()  # nothing says that what it leads to is ours
         self._write([], file, place, {})
 
     def _write(self, keys: Sequence[tuple[str, int, bytes]], file: Path, place: str, old: dict[str, bytes]) -> None:
@@ -353,6 +353,25 @@ def _connect(path: Path) -> sqlite3.Connection:
         conn.close()
         raise
     return conn
+
+
+def _may_be_another_folders(file: Path) -> KeysUnreadable:
+    return KeysUnreadable(
+        f"{file} is there already, and may hold the master key of other keys",
+        remedy="Name another file in `master_key`; each data folder has one of its own. If those keys are gone for "
+        "good, move this one away.",
+    )
+
+
+def _behind_link(file: Path) -> Path:
+    """The file of master keys that a link leads to, such as one on another disk.
+
+    Any other link is returned as it is: root may work in the folder of another user, who can lay a link to any file.
+    """
+    with suppress(OSError, ValueError):
+        if file.is_symlink() and _masters_in(file):
+            return file.resolve()
+    return file
 
 
 def _masters_in(file: Path) -> dict[str, bytes]:
@@ -398,10 +417,11 @@ def _clear_up(file: Path) -> None:
 def _wipe(file: Path) -> None:
     """Overwrite and delete a file. Copies that the disk itself keeps elsewhere cannot be reached this way."""
     with suppress(FileNotFoundError):
-        with file.open("r+b") as opened:
-            opened.write(bytes(file.stat().st_size))
-            opened.flush()
-            os.fsync(opened.fileno())
+        if not file.is_symlink():
+            with os.fdopen(plain_file(str(file), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as opened:
+                opened.write(bytes(os.fstat(opened.fileno()).st_size))
+                opened.flush()
+                os.fsync(opened.fileno())
         file.unlink()
 
 

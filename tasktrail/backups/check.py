@@ -19,6 +19,7 @@ from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
 from ..events.log.archives import Archives, archived_until
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import Head, ReportProgress
+from ..events.log.files import refuse_pipes
 from ..events.log.rows import COLUMNS, COVERED
 from ..events.log.schema import TABLES, refuse_masked
 from ..events.log.sqlite_errors import illegible
@@ -50,10 +51,14 @@ def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
 
     `mapped`: map the file into memory, which is faster. If the disk then fails, the process is killed.
     """
-    log = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    if mapped:
-        log.execute(f"PRAGMA mmap_size = {_MAPPED}")
     try:
+        refuse_pipes(path)
+        log = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    except sqlite3.Error as error:
+        raise unreadable_log(path, error) from error
+    try:
+        if mapped:
+            log.execute(f"PRAGMA mmap_size = {_MAPPED}")
         refuse_masked(log, TABLES)
         log.execute("SELECT 1 FROM events, answers, epochs LIMIT 1").fetchall()
     except sqlite3.Error as error:

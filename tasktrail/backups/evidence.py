@@ -17,7 +17,7 @@ from ..actors.snapshot_file import SnapshotUnusable, header_of, is_whole
 from ..events.errors import ACCEPT_LOSS, BackupFailed, HistoryMissing, InvalidPath, LogUnreachable, TasktrailError
 from ..events.existence import exists
 from ..events.log.address import is_address, read_address, shown
-from ..events.log.files import mark_of, own_file, read_mark, refuse_rescued, rescued_logs
+from ..events.log.files import mark_of, own_file, read_mark, read_small, refuse_rescued, rescued_logs
 from ..events.log.gaps import clear_gaps
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import has_no_log, is_begun, read_log
@@ -246,7 +246,7 @@ def note_loss(paths: DataPaths, acceptance: Acceptance) -> None:
 
 def _note(paths: DataPaths) -> Acceptance | None:
     try:
-        return msgspec.json.decode(_note_path(paths).read_bytes(), type=Acceptance)
+        return msgspec.json.decode(read_small(_note_path(paths)), type=Acceptance)
     except (OSError, msgspec.DecodeError):
         return None
 

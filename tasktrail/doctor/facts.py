@@ -33,7 +33,7 @@ from ..config.load import FILE_NAME
 from ..config.settings import Config
 from ..events.errors import MOUNT_FOR_WRITING, ConfigurationError, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
 from ..events.existence import exists, is_dir
-from ..events.log.files import free_files, refuse_rescued, try_to_write
+from ..events.log.files import free_files, read_small, refuse_rescued, try_to_write
 from ..events.log.lock import holder as lock_holder
 from ..events.log.lock import role
 from ..events.log.opening import has_no_log, read_log
@@ -277,7 +277,7 @@ def _file_system(path: Path) -> str:
 
 def _secrets_are_open(file: Path) -> bool:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_small(file).decode())
         readable = bool(file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
     except (OSError, ValueError):
         return False

@@ -6,13 +6,13 @@ so on its own machine, and notes in the same file that it has begun. If it is ki
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 
 from ..actors.logger import get_logger
 from ..actors.snapshots import delete_snapshots
 from ..events.existence import exists
 from ..events.log.event_log import ReportProgress
-from ..events.log.files import own_file, sync
+from ..events.log.files import own_file, read_small, sync
 from ..events.log.keys import Keys
 from ..events.log.log_reader import LogReader
 from ..events.system_events import UserErased
@@ -53,8 +53,10 @@ def _due(paths: DataPaths) -> str:
     """Return what is owed; empty for nothing. A content cut short by a power cut counts as a user to erase."""
     if not exists(paths.erasing):
         return ""
-    content = paths.erasing.read_text(errors="replace")
-    return content if content in (_OF_TASKS, _BUILT) else _OF_A_USER
+    with suppress(OSError):  # a pipe, or a link to a file without end
+        content = read_small(paths.erasing).decode(errors="replace")
+        return content if content in (_OF_TASKS, _BUILT) else _OF_A_USER
+    return _OF_A_USER
 
 
 def _write(paths: DataPaths, due: str) -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from ..actors.logger import get_logger
+from ..events.log.files import read_small
 
 LASTS = timedelta(days=7)
 MOST, MOST_OF_ONE = 1000, 100
@@ -117,7 +118,7 @@ def session_digest(value: str) -> str:
 def _read(path: Path) -> dict[str, BrowserSession]:
     """Return the sessions in the file; none if it cannot be read, which costs only a log-in."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, BrowserSession])
+        return msgspec.json.decode(read_small(path), type=dict[str, BrowserSession])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:

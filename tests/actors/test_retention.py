@@ -30,6 +30,26 @@ class NotOpen:
         raise NotReady("The log is not open yet")
 
 
+def parts(folder: Path, **some: Any) -> dict[str, Any]:
+    return {
+        "forgetter": None,
+        "archiver": Idle(),
+        "archive_after": lambda: None,
+        "rules": lambda: ((), 0),
+        "log_path": folder / "log.db",
+        "views_path": folder / "views.db",
+        "snapshots": folder,
+        "folders": (),
+        "pictures": folder,
+        "rebuilding": threading.Lock(),
+        "adopt_views": lambda: None,
+        "take_snapshot": lambda: None,
+        "settle": lambda: None,
+        "cleared": Watermark(),
+        "clock": SetBack(),
+    } | some
+
+
 @pytest.mark.parametrize("archiver", [Idle(), NotOpen()], ids=["log open", "log not open"])
 def test_the_rules_are_applied_again_although_the_wall_clock_was_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, archiver: Idle | NotOpen
@@ -42,27 +62,18 @@ def test_the_rules_are_applied_again_although_the_wall_clock_was_put_back(
         looked.release()
         return (), 0
 
-    made: dict[str, Any] = {
-        "forgetter": None,
-        "archiver": archiver,
-        "archive_after": lambda: None,
-        "rules": rules,
-        "log_path": tmp_path / "log.db",
-        "views_path": tmp_path / "views.db",
-        "snapshots": tmp_path,
-        "folders": (),
-        "pictures": tmp_path,
-        "rebuilding": threading.Lock(),
-        "adopt_views": lambda: None,
-        "take_snapshot": lambda: None,
-        "settle": lambda: None,
-        "cleared": Watermark(),
-        "clock": SetBack(),
-    }
-    actor = Retention.start(**made)
+    actor = Retention.start(**parts(tmp_path, archiver=archiver, rules=rules))
     try:
         for _ in range(3):
             assert looked.acquire(timeout=WITHIN)
     finally:
         actor.stop()
     assert "could not be archived" not in caplog.text  # no one has asked for that
+
+
+def test_a_folder_in_the_place_of_a_snapshot_is_removed_with_what_was_forgotten(tmp_path: Path) -> None:
+    taken: list[bool] = []
+    (tmp_path / "scheduler" / "below").mkdir(parents=True)
+    Retention(**parts(tmp_path, take_snapshot=lambda: taken.append(True)))._drop_snapshots(1)
+    assert not (tmp_path / "scheduler").exists()
+    assert taken == [True]

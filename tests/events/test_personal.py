@@ -498,15 +498,61 @@ def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path)
     assert not (tmp_path / "two").exists()
 
 
-def test_another_folder_s_master_key_is_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_keys", [False, True])
+def test_another_folder_s_master_key_is_not_overwritten(tmp_path: Path, *, has_keys: bool) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     master = tmp_path / "master"
     opened(tmp_path / "one" / "log.db", master=master).close()
     before = master.read_bytes()
+    if has_keys:
+        opened(tmp_path / "two" / "log.db").close()
     with pytest.raises(KeysUnreadable, match="is there already"):
         opened(tmp_path / "two" / "log.db", master=master)
     assert master.read_bytes() == before
+    if has_keys:
+        opened(tmp_path / "two" / "log.db").close()
+
+
+def test_a_move_of_the_master_key_goes_on_after_a_kill(tmp_path: Path) -> None:
+    path, place = tmp_path / "log.db", tmp_path / "elsewhere"
+    with closing(opened(path)) as log:
+        log.append([created(1, label="seen")], expected=0)
+    _write_masters(place, _masters_in(tmp_path / "master-key"))  # and there it was killed
+    with closing(opened(path, master=place)) as log:
+        assert [record.event.label for record in log.read() if isinstance(record.event, Created)] == ["seen"]
+    assert not (tmp_path / "master-key").exists()
+
+
+@pytest.mark.parametrize("name", [".master-key.new", ".master-key.old", "master-key"])
+def test_master_keys_are_written_and_wiped_through_no_link(tmp_path: Path, name: str) -> None:
+    """Root may work in the folder of a user, who can lay a link there to any file."""
+    path, precious = tmp_path / "data" / "log.db", tmp_path / "precious"
+    path.parent.mkdir()
+    precious.write_text("kept")
+    (path.parent / name).symlink_to(precious)
+    with closing(opened(path)) as log:
+        log.append([created(1)], expected=0)
+        log.destroy(log.belongings(7).keys)
+    assert precious.read_text() == "kept"
+    assert [link.name for link in path.parent.iterdir() if link.is_symlink()] == []
+
+
+def test_a_master_key_on_another_disk_behind_a_link_stays_there_and_the_old_one_is_wiped(tmp_path: Path) -> None:
+    path, disk = tmp_path / "data" / "log.db", tmp_path / "disk"
+    path.parent.mkdir()
+    disk.mkdir()
+    with closing(opened(path)) as log:
+        log.append([created(1), created(2, user=8, label="seen")], expected=0)
+    (path.parent / "master-key").rename(disk / "key")
+    (path.parent / "master-key").symlink_to(disk / "key")
+    before = (disk / "key").read_bytes()
+    with closing(opened(path)) as log, (disk / "key").open("rb") as old:
+        log.destroy(log.belongings(7).keys)
+        assert old.read() == bytes(len(before))
+        assert [record.event.label for record in log.read() if isinstance(record.event, Created)] == ["", "seen"]
+    assert (path.parent / "master-key").is_symlink()
+    assert [file.name for file in disk.iterdir()] == ["key"]
 
 
 @pytest.mark.parametrize("table", ["keys", "master"])

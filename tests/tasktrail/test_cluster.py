@@ -1,6 +1,7 @@
 """A service with the configuration of a cluster that it has not reached yet. Ray is not needed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,15 @@ def test_no_task_runs_here_while_it_is_not_known_what_lives_on_a_cluster(tmp_pat
     (tmp_path / "hosts.json").write_text("[")
     with pytest.raises(NotReady, match=r"may still run on a cluster.*`ray_lease`"):
         TaskService.open(tmp_path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "file without end"])
+def test_hosts_are_read_from_no_pipe_and_no_file_without_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "hosts.json"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(NotReady, match="may still run on a cluster"):
+        outlive_hosts(path, lambda _seconds: None)
 
 
 def test_nobody_else_may_read_which_hosts_there_are(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tasktrail.config.settings import Config
 from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events.errors import InvalidPath
-from tasktrail.following.erasure import mark_due
+from tasktrail.following.erasure import is_due, mark_due
 from tasktrail.functions.default_client import default_client
 from tasktrail.handlers.contract import Diagnosis
 from tasktrail.http.server import HttpServer
@@ -421,3 +421,11 @@ def test_what_is_still_to_be_erased_is_noted_through_no_link(tmp_path: Path) -> 
     with pytest.raises(OSError, match="symbolic links"):
         mark_due(paths, is_user=True)
     assert precious.read_text() == "kept"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "file without end"])
+def test_what_is_still_to_be_erased_is_read_from_no_pipe_and_no_file_without_end(tmp_path: Path, kind: str) -> None:
+    paths = DataPaths(tmp_path)
+    os.mkfifo(paths.erasing) if kind == "pipe" else paths.erasing.symlink_to("/dev/zero")
+    assert is_due(paths)

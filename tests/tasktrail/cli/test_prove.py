@@ -251,6 +251,33 @@ def test_a_pipe_in_the_data_folder_is_not_waited_for(cli: Callable[..., Any], da
     assert code == 0 or "is a pipe" in shown.out + shown.err
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("views.db-journal", ["list"]),
+        ("views.db-journal", ["history", "1"]),
+        ("log.db-journal", ["backup", "copy.db"]),
+        ("tasktrail.toml", ["doctor"]),
+    ],
+)
+def test_no_command_waits_for_a_pipe(cli: Callable[..., Any], data: Path, name: str, command: list[str]) -> None:
+    assert cli("rebuild", "--data", str(data)).code == 0
+    os.mkfifo(data / name)
+    shown = cli(*command, "--data", str(data))
+    assert shown.code == 1
+    assert name in " ".join((shown.out + shown.err).split())
+
+
+def test_a_folder_in_the_place_of_the_log_is_no_fault_of_the_backup(cli: Callable[..., Any], data: Path) -> None:
+    (data / "log.db").unlink()
+    (data / "log.db").mkdir()
+    shown = cli("backup", "copy.db", "--data", str(data))
+    assert shown.code == 1
+    assert "log.db" in shown.err
+    assert "fault of tasktrail" not in shown.err
+
+
 @pytest.mark.parametrize("name", ["log.db-head", "witnesses.json"])
 def test_a_small_file_that_never_ends_is_not_read_to_its_end(cli: Callable[..., Any], data: Path, name: str) -> None:
     assert cli("seal", "--data", str(data)).code == 0
