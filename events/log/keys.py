@@ -303,7 +303,8 @@ class Keys:
 
     def _move_master(self, name: str, file: Path, place: str) -> None:
         there = self._master_file(place)
-        if not exists(there):
+        is_new = not exists(there)
+        if is_new:
             _write_masters(there, {name: _masters_in(file)[name]})
         elif name not in _masters_in(there):  # otherwise an operator has moved it, or a kill has cut this short
             raise _may_be_another_folders(there)
@@ -312,6 +313,8 @@ class Keys:
         conn.execute("UPDATE master SET file = ?", (place,))
         if exists(file) and not there.samefile(file):
             _wipe(file)
+        if is_new:  # a copy of the old one may be in a backup of the folder
+            self._rewrap(self._all(), place)
 
     def _begin(self, place: str) -> None:
         file = self._master_file(place)

@@ -484,6 +484,14 @@ def test_keys_that_were_destroyed_are_not_asked_for_one_by_one(tmp_path: Path, m
         assert log.keys_there([there]) == set()
 
 
+def test_a_moved_master_key_is_replaced_so_that_earlier_copies_of_it_open_nothing_new(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    opened(path).close()
+    before = _masters_in(tmp_path / "master-key")
+    opened(path, master=tmp_path / "one").close()
+    assert not before.keys() & _masters_in(tmp_path / "one").keys()
+
+
 def test_the_master_key_is_moved_by_the_configuration_or_by_hand(tmp_path: Path) -> None:
     path, places = tmp_path / "log.db", [None, tmp_path / "one", tmp_path / "two", None]
     for number, place in enumerate(places):
