@@ -5,7 +5,6 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import msgspec
 
 from ...events import Completed, Created, Recorded, Started
 from ...events.errors import Erased, InvalidPath, UnknownTask
-from ...events.existence import is_dir, is_file
+from ...events.existence import exists, is_dir, is_file
 from ...events.log.files import plain_file
 from ...events.log.key_check import unreadable_records
 from ...events.log.keys import Keys
@@ -23,9 +22,9 @@ from ...events.recorded import EVENT_TAGS, Stub, timestamp
 from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
 from ...events.values import is_sha256
-from ..errors import NothingMade, SealUnfit
+from ..errors import NothingMade
 from .notes import PrivateKey
-from .seals import Seal, name_of, newest_seal
+from .seals import Seal, name_of, newest_seal, seal_files
 from .unchanged import refuse_changed
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -120,13 +119,13 @@ def provenance(
         others: as for `statement`.
 
     Raises:
-        UnknownTask, NothingMade, SealUnfit, Erased, LogCorrupt: as `made_by` and `key_of` do.
+        UnknownTask, NothingMade, Erased, LogCorrupt, SealUnfit: as `made_by` and `key_of` do.
+        SealUnfit: the newest seal cannot be read, or its name is that of another.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     refuse_changed(log, *(done for other in others if (done := log.last_of(other)) is not None))
-    key, seal = key_of(name), None
-    with suppress(SealUnfit):  # no readable seal, which `verify --seals` reports
-        seal = newest_seal(seals, key.public)
+    key = key_of(name)
+    seal = newest_seal(seals, key.public) if exists(seals) and seal_files(seals) else None
     return signed(statement(log, made, name, others, seal), key)
 
 

@@ -36,6 +36,10 @@ _MISNAMED = (
     "Keep the file as evidence, outside the folder, and compare the folder with a copy that was kept elsewhere: "
     "somebody may have put an older seal in the place of a newer one."
 )
+_UNREADABLE = (
+    "Make it a file again that this user may read; if that was not its mode alone, leave it as evidence and put a copy "
+    "that was kept elsewhere into its place."
+)
 _NO_FOLDER = "Move the file away and put the folder of the seals back, or name another folder (`seals_dir`)."
 SUFFIX = ".note"
 _STAMP = ".tsr"
@@ -198,7 +202,7 @@ def read_seal(path: Path, key: PublicKey) -> Seal:
             note = file.read(LONGEST_NOTE + 1)
         checkpoint = key.opened(note)
     except (OSError, UnicodeDecodeError) as error:
-        raise SealUnfit(f"{path} cannot be read: {error}") from error
+        raise SealUnfit(f"{path} cannot be read: {error}", remedy=_UNREADABLE) from error
     except SealUnfit as error:
         raise SealUnfit(f"{path}: {error.message}") from error
     return Seal(path, checkpoint, note)

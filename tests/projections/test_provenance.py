@@ -186,6 +186,27 @@ def test_the_newest_seal_is_named_where_it_covers_the_record(log: SqliteLogReade
     assert (len(named(done)), named(done - 1)) == (1, [])
 
 
+def test_nothing_is_signed_beside_a_newest_seal_that_cannot_be_read_or_has_the_name_of_another(
+    log: SqliteLogReader, tmp_path: Path
+) -> None:
+    seals = tmp_path / "seals"
+    seal, _public = make_seal(log, seals, tmp_path / "seal-key", datetime(2026, 1, 31, tzinfo=UTC))
+    make = partial(provenance, log, 1, seals, partial(private_key, tmp_path / "seal-key", seals=seals))
+    assert make()
+    newer = seals / f"{seal.checkpoint.size + 7}.note"
+    newer.write_text(seal.note)
+    with pytest.raises(SealUnfit, match=f"{newer} is the seal of"):
+        make()
+    newer.unlink()
+    newer.mkdir()
+    with pytest.raises(SealUnfit, match="cannot be read") as refused:
+        make()
+    assert "Make it a file again" in refused.value.advice
+    newer.rmdir()
+    seal.path.unlink()
+    assert make()
+
+
 def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_changed(
     house: Path, log: SqliteLogReader, tmp_path: Path
 ) -> None:
