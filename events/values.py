@@ -149,6 +149,14 @@ def check_task_id(task_id: object) -> None:
         )
 
 
+def check_name(name: object, field: str) -> str:
+    """The name. Raises `InvalidValue` unless it is text; it does not check whether anything has that name."""
+    if not isinstance(name, str):
+        raise InvalidValue(f"{field} has to be text, not {in_words(name)}", field=field)
+    check_plain(name, field)
+    return name
+
+
 def check_whole(number: object, field: str, low: int = 0, high: int = MAX_INTEGER) -> int:
     """The number. Raises `InvalidValue` unless it is whole and lies from `low` to `high`."""
     if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:

@@ -1,6 +1,7 @@
 """Fixtures and rules for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
@@ -68,6 +69,13 @@ def ray_gateway(ray_address: str) -> Iterator[Any]:
     gateway = SharedGateway(ray_address)
     yield gateway
     gateway.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _heeds_ctrl_c() -> None:
+    """A pytest that a script has started with `&` ignores SIGINT, and all that it starts would, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -49,8 +49,10 @@ from ..events.commands import (
     SetLimits,
     UndrainNode,
 )
+from ..events.errors import InvalidValue
 from ..events.system_events import MissedRuns, Role
 from ..events.task_events import DependencyPolicies, NoticeEvent, Original
+from ..events.values import in_words
 from ..handlers.urls import is_url
 from ..intake.conversion import check_commands, command_from_fields
 from ..intake.refusals import unknown_field
@@ -221,7 +223,7 @@ class Commands(ABC):
         """
         shared = {"reason": reason, "actor": actor, "command_id": command_id, "traceparent": traceparent}
         fields = with_absolute_paths(film)
-        given = {"type": "video_convert", **fields, **shared} if isinstance(fields, Mapping) else fields
+        given = {"type": "video_convert", **_named_values(fields, "film"), **shared}
         spreading = spread_over(command_from_fields(CreateTask, given), parts)
         accepted = await self._send_checked(spreading.command)
         if not isinstance(spreading.command, CreateGraph):
@@ -273,7 +275,7 @@ class Commands(ABC):
             OutputsCollide: two files would get the same output.
         """
         given = {name: value for name, value in locals().items() if name not in ("self", "inputs", "to", "task")}
-        given |= {"inputs": inputs, "to": to, **task}
+        given |= {"inputs": inputs, "to": to, **_named_values(task, "task")}
         return await self._make_batch(command_from_fields(NewBatch, with_absolute_paths(given)))
 
     @either_way
@@ -661,6 +663,13 @@ def with_absolute_paths(given: Any) -> Any:
     if isinstance(given, Mapping):
         return {**given, **changed}
     return replace(given, **changed) if changed else given
+
+
+def _named_values(given: object, field: str) -> Mapping[str, Any]:
+    """Return the mapping. Raises `InvalidValue` if it is none."""
+    if not isinstance(given, Mapping):
+        raise InvalidValue(f"{field} has to be a dict of fields, not {in_words(given)}", field=field)
+    return given
 
 
 def _each(absolute: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -37,7 +37,7 @@ from ..events.reports import NodeSeen
 from ..events.retry import why_final
 from ..events.state import FINISHED, fold
 from ..events.system_events import LOCAL
-from ..events.values import MAX_INTEGER, MIN_INTEGER, check_position, check_task_id, check_whole
+from ..events.values import MAX_INTEGER, MIN_INTEGER, check_name, check_position, check_task_id, check_whole
 from ..handlers.attempt_output import Output, read
 from ..handlers.contract import TaskType, missing_packages
 from ..handlers.presets import Preset
@@ -166,6 +166,7 @@ class Questions:
 
     def batch(self, name: str, *, as_of: Point | None = None) -> Batch:
         """One batch and how far it is, now or as of a position or time. Raises `UnknownBatch`."""
+        check_name(name, "batch")
         if as_of is not None:
             return batch_named(name, self.past(as_of, lambda past: past.batch(name)), then=True)
         return batch_named(name, self.source.ask(lambda views: views.batch(name)))

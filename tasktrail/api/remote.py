@@ -26,8 +26,8 @@ from ..events.state import FINISHED
 from ..events.values import (
     MAX_INTEGER,
     MIN_INTEGER,
+    check_name,
     check_patience,
-    check_plain,
     check_position,
     check_task_id,
     check_whole,
@@ -281,8 +281,7 @@ class Remote(Commands):
     @either_way
     async def batch(self, name: str, *, as_of: Point | None = None) -> Batch:
         """One batch and how far it is, now or as of a position or time. Raises `UnknownBatch`."""
-        check_plain(name, "batch")
-        if not name or "/" in name:  # it would be another address
+        if not check_name(name, "batch") or "/" in name:  # it would be another address
             raise UnknownBatch(f"No task belongs to a batch {name!r}", field="batch")
         return await self._ask(Batch, f"/v1/batches/{quote(name, safe='')}", _moment(as_of))
 

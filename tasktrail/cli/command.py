@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -97,11 +98,13 @@ class CliCommand(click.Command):
         """Parse as click does, but refuse an option that is given twice: click would silently keep the last one."""
         ctx.meta[WORDS] = tuple(args)
         try:
-            asked = [param for param in self.make_parser(ctx).parse_args(list(args))[2] if param in self._once]
+            asked = _asked(ctx, args)
         except click.NoSuchOption as error:
             raise _explained(error, ctx, args) from None
+        if self.get_help_option(ctx) in asked and (file := _seen_as_help(ctx, args)):
+            raise _no_such_option(file, file, ctx)
         for param in asked:
-            if asked.count(param) > 1:
+            if param in self._once and asked.count(param) > 1:
                 raise click.BadOptionUsage(param.name or "", f"{param.opts[-1]} is given more than once.", ctx)
         try:
             return super().parse_args(ctx, args)
@@ -121,8 +124,8 @@ class CliCommand(click.Command):
 
 def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str]) -> click.UsageError:
     """Return the error. If the unknown option is a file's name or one of a task type, it shows how to write such."""
-    if file := _file_like(error.option_name, args):
-        return click.UsageError(f"No such option: {error.option_name}. Did you mean the file `./{file}`?", ctx)
+    if file := _file_like(error.option_name, ctx, args):
+        return _no_such_option(error.option_name, file, ctx)
     name = error.option_name.lstrip("-").replace("-", "_")
     if all(param.name != "task_type" for param in ctx.command.params):
         return error
@@ -140,11 +143,41 @@ def _explained(error: click.NoSuchOption, ctx: click.Context, args: Sequence[str
     return click.UsageError(message, ctx)
 
 
-def _file_like(option: str, args: Sequence[str]) -> str:
-    """Return the word that click has read as this unknown option, if it looks like the name of a file."""
-    words = [word for word in args if word.startswith("-") and word not in ("-", "--")]
-    whole = [word for word in words if word == option or (not word.startswith("--") and word.startswith(option))]
-    return next((word for word in whole if Path(word).suffix[1:2].isalpha() or os.path.lexists(word)), "")
+def _no_such_option(option: str, file: str, ctx: click.Context) -> click.UsageError:
+    return click.UsageError(f"No such option: {option}. Did you mean the file `./{file}`?", ctx)
+
+
+def _asked(ctx: click.Context, args: Sequence[str]) -> Sequence[click.Parameter]:
+    """Return the parameters that the words name, in their order."""
+    return ctx.command.make_parser(ctx).parse_args(list(args))[2]
+
+
+def _seen_as_help(ctx: click.Context, args: Sequence[str]) -> str:
+    """Return the word, such as `-photo`, in which click sees `-h` among other letters; "" where help is wanted."""
+    if not set(args).isdisjoint(ctx.help_option_names):
+        return ""
+    for word in _dashed(args):
+        with suppress(click.UsageError):
+            if ctx.command.get_help_option(ctx) in _asked(ctx, [word]):
+                return word
+    return ""
+
+
+def _file_like(option: str, ctx: click.Context, args: Sequence[str]) -> str:
+    """Return the word in which click has found this unknown option, if it looks like the name of a file."""
+    for word in _dashed(args):
+        try:
+            _asked(ctx, [word])
+        except click.NoSuchOption as error:
+            if error.option_name == option and (Path(word).suffix[1:2].isalpha() or os.path.lexists(word)):
+                return word
+        except click.UsageError:  # an option without its value
+            continue
+    return ""
+
+
+def _dashed(args: Sequence[str]) -> list[str]:
+    return [word for word in args if word.startswith("-") and word not in ("-", "--")]
 
 
 class CliGroup(click.Group):

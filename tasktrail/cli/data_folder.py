@@ -9,7 +9,7 @@ import click
 from ..events.counted import counted
 from ..words import moment, size
 from .command import CliCommand, pass_session
-from .failing import CHECK_FAILED, DONE, REFUSED, complain
+from .failing import CHECK_FAILED, DONE, REFUSED, complain, keeping
 from .fields import default_actor, reason_and_actor
 from .parameters import TargetParam
 from .progress import counting
@@ -81,11 +81,13 @@ def verify_command(
             error.advice = RESTORE  # the usual advice is to run `verify`
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
-    if session.as_json:
-        print_json(verification)
-    else:
-        _print_verification(verification)
-    return DONE if verification.ok else CHECK_FAILED
+    code = DONE if verification.ok else CHECK_FAILED
+    with keeping(code):
+        if session.as_json:
+            print_json(verification)
+        else:
+            _print_verification(verification)
+    return code
 
 
 def _own_witnesses(session: Session) -> list[str]:

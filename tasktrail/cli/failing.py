@@ -4,7 +4,8 @@ import errno
 import json
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import click
@@ -149,6 +150,18 @@ def complain_unexpected(error: Exception) -> int:
     if step:
         say(f"  {step}", err=True)
     return REFUSED
+
+
+@contextmanager
+def keeping(code: int) -> Iterator[None]:
+    """Print the result of a check that has this exit code. If a failed one cannot be printed, its code remains."""
+    try:
+        yield
+    except OSError as error:
+        if code == DONE:
+            raise
+        if error.errno != errno.EPIPE:
+            complain_unexpected(error)
 
 
 def _output_fails_with(number: int | None) -> bool:

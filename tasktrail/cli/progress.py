@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 class Signals:
     """While it is entered, SIGINT, SIGTERM and `more` are queued. Only the main thread may enter it.
 
+    A SIGINT that the process ignores stays ignored: a shell without job control, as in a script, starts what ends with
+    `&` in that way, so that Ctrl-C ends the script and not its service.
+
     The system may deliver a signal to any thread, but Python runs its handler only in the main thread, once that goes
     on. So the queue is a socket to which Python writes the number, which wakes the main thread from any wait.
     """
 
     def __init__(self, *more: int) -> None:
-        self._numbers = (signal.SIGINT, signal.SIGTERM, *more)
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        self._numbers = (*(() if ignored else (signal.SIGINT,)), signal.SIGTERM, *more)
         self._before: dict[int, Any] = {}
         self.last: int | None = None
         """The signal that `next` returned last."""

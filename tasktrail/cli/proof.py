@@ -11,7 +11,7 @@ import click
 from ..events.counted import counted, plural
 from ..events.existence import exists
 from .command import CliCommand, pass_session
-from .failing import CHECK_FAILED, DONE, complain
+from .failing import CHECK_FAILED, DONE, complain, keeping
 from .parameters import TASK_ID, TargetParam
 from .session import Sealing, Session, require_stamps
 from .terminal import for_stream, plain, print_json, say
@@ -99,6 +99,14 @@ def seal_command(session: Session) -> int:
 
 def print_seal(session: Session, made: Sealing, **more: str) -> int:
     """Print what was sealed and who has signed it. Returns the exit code: 4 if a witness has signed another log."""
+    found = CHECK_FAILED if any(one.outcome == "contradicted" for one in made.asked) else DONE
+    with keeping(found):
+        _print_made(session, made, more)
+    code = complain(made.unasked, as_json=session.as_json) if made.unasked else DONE
+    return found or code
+
+
+def _print_made(session: Session, made: Sealing, more: dict[str, str]) -> None:
     checkpoint = made.seal.checkpoint
     if session.as_json:
         summary = {
@@ -119,8 +127,6 @@ def print_seal(session: Session, made: Sealing, **more: str) -> int:
             else:
                 say(f"not signed by the witness {plain(one.witness)}: {plain(one.message)}", err=True, hang="  ")
                 say(f"  {plain(one.remedy)}", err=True)
-    code = complain(made.unasked, as_json=session.as_json) if made.unasked else DONE
-    return CHECK_FAILED if any(one.outcome == "contradicted" for one in made.asked) else code
 
 
 @click.command(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
+from ..events.counted import counted
 from ..events.errors import (
     ConfigurationError,
     DataInUse,
@@ -466,7 +467,7 @@ def _announce(service: "Served", server: "HttpServer", reporter: Announcer) -> b
     recovery = service.recover_tasks()
     if recovery.interrupted:
         interrupted, resuming = len(recovery.interrupted), len(recovery.resuming)
-        text = f"recovered {interrupted} interrupted tasks, {resuming} of them resume"
+        text = f"recovered {counted(interrupted, 'interrupted task')}; with a checkpoint to resume from: {resuming}"
         reporter.say("info", text, text, interrupted=interrupted, resuming=resuming)
     takes = "accepts commands" if service.refusal is None else "answers questions"
     reporter.ready(server.address, socket, server.login_address, takes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
@@ -112,7 +113,9 @@ class NamedTask:
         if "depends_on" in fields:
             given = fields["depends_on"]
             listed = [given] if isinstance(given, (*_HANDLES, int)) else given
-            fields["depends_on"] = [one.id if isinstance(one, _HANDLES) else one for one in listed]
+            if isinstance(listed, Iterable) and not isinstance(listed, str):  # else the command refuses it, by name
+                listed = [one.id if isinstance(one, _HANDLES) else one for one in listed]
+            fields["depends_on"] = listed
         return fields
 
     def _tasks(self) -> Tasks:

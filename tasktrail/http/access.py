@@ -28,7 +28,7 @@ from ..events import TasktrailError
 from .identity import OWNER, Identity
 from .network import Proxies, RequestOrigin
 from .pace import FailedLogins, Pace
-from .problems import send_problem
+from .problems import send_problem, send_refusal, wants_page
 from .sessions import Sessions, csrf_of, make_room, session_digest
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class AccessMiddleware:
             await _have_browser_reload(send)
             return
         except TasktrailError as error:
-            await send_problem(error, send)
+            await send_refusal(error, headers, send)
             return
         path: str = scope["path"]
         if who is None and path not in self._public[0] and not path.startswith(self._public[1]):
@@ -281,6 +281,12 @@ _PROXY_SAYS_TOO_LITTLE = (
 )
 
 
+_TYPE_IT = (
+    "Copy the address into the address line of the browser, if you trust where it comes from: such a link can log you "
+    "in as somebody else."
+)
+
+
 def _refuse_foreign_pages(
     source: RequestOrigin, hosts: frozenset[str], scope: Any, headers: dict[bytes, bytes]
 ) -> None:
@@ -297,8 +303,10 @@ def _refuse_foreign_pages(
     if headers.get(b"sec-fetch-site", b"none").lower() in _OURS:
         return
     followed = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
-    if followed and scope["method"] == "GET" and scope["path"] != "/login":
-        raise _ForeignLink
+    if followed and scope["method"] == "GET":
+        if scope["path"] != "/login":
+            raise _ForeignLink
+        raise WrongOrigin("A link on a page of another site leads to the log-in", remedy=_TYPE_IT)
     raise WrongOrigin("The request comes from a page of another site")
 
 
@@ -336,7 +344,7 @@ def _without_port(host: str) -> str:
 
 async def _ask_to_log_in(scope: Any, headers: dict[bytes, bytes], send: Send) -> None:
     """Redirect a person to the login page; answer a program with a problem."""
-    if b"text/html" not in headers.get(b"accept", b"") or scope["method"] not in ("GET", "POST"):
+    if not wants_page(headers) or scope["method"] not in ("GET", "POST"):
         await send_problem(Unauthorized("The request has neither the secret of this service nor a token"), send)
         return
     query = scope["query_string"].decode("latin-1")

@@ -186,9 +186,18 @@ _ONCE = (b"authorization", b"cookie", b"origin")
 class StrictParser(h11.Connection):
     """h11's parser, but refuses requests that a proxy in front of the service may understand differently."""
 
+    fault = ""
+    """What was wrong with a request that was refused."""
+
     def next_event(self) -> Any:
         """Return the next event. Raises `RemoteProtocolError`."""
-        event = super().next_event()
+        try:
+            return self._checked(super().next_event())
+        except h11.RemoteProtocolError as error:
+            self.fault = _BYTES.sub("", str(error))  # uvicorn does not pass it on
+            raise
+
+    def _checked(self, event: Any) -> Any:
         if isinstance(event, h11.Request):
             listed = [name for name, _ in event.headers]
             names = set(listed)
@@ -203,6 +212,12 @@ class StrictParser(h11.Connection):
         return event
 
 
+_BYTES = re.compile(r":? (bytearray\(|b['\"]).*", re.DOTALL)
+"""The bytes at fault, which h11 repeats: up to a whole head, and it may hold a secret."""
+_WRITE_HTTP = (
+    "Send HTTP 1.1, with a line and headers of at most 32 KiB. An address with https:// needs the key "
+    "`tls_certificate`, or a proxy."
+)
 _WHOLE_ADDRESS = re.compile(rb"https?://(?P<host>[^/?#@]+)(?P<rest>[/?].*)?", re.IGNORECASE)
 """The target of a request that is written as if to a proxy."""
 
@@ -222,6 +237,7 @@ class GuardedConnection(H11Protocol):
     """Uvicorn's protocol, in a room, with deadlines and small buffers."""
 
     transport: asyncio.Transport
+    conn: StrictParser
 
     def __init__(
         self, config: Config, state: ServerState, room: ConnectionRoom, inner: ConnectionRoom | None = None
@@ -300,7 +316,8 @@ class GuardedConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is not HTTP with a problem, like every other error."""
-        self._refuse(BadRequest(msg))
+        what = f"The request cannot be read as HTTP: {self.conn.fault}" if self.conn.fault else msg
+        self._refuse(BadRequest(what, remedy=_WRITE_HTTP))
 
     def _refuse(self, error: TasktrailError) -> None:
         body = msgspec.json.encode(problem(error))

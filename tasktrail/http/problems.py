@@ -1,5 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457), whatever raised them."""
 
+from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import msgspec
@@ -59,8 +61,33 @@ def noted(method: str, path: str, error: Exception) -> TasktrailError:
 
 async def send_problem(error: TasktrailError, send: Send) -> None:
     """Answer a request with an error, outside of the framework."""
-    body = msgspec.json.encode(problem(error))
-    fields = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
+    await _send_error(error, MEDIA_TYPE, msgspec.json.encode(problem(error)), send)
+
+
+async def send_refusal(error: TasktrailError, headers: Mapping[bytes, bytes], send: Send) -> None:
+    """Answer with an error: a person in a browser gets a page, a program the problem.
+
+    The page is bare: whoever is refused at the door gets no style sheet either.
+    """
+    if not wants_page(headers):
+        await send_problem(error, send)
+        return
+    status, title, message, advice = map(escape, (str(error.status), error.title, error.message, error.advice))
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{title} · tasktrail</title><h1>{title}</h1><p>{message}</p><p>{advice}</p>"
+        f"<p>{status} <code>{escape(error.code)}</code></p></html>"
+    )
+    await _send_error(error, "text/html; charset=utf-8", page.encode("utf-8", "replace"), send)
+
+
+def wants_page(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser asks for something that a person is to read."""
+    return b"text/html" in headers.get(b"accept", b"")
+
+
+async def _send_error(error: TasktrailError, media_type: str, body: bytes, send: Send) -> None:
+    fields = {**headers_of(error), "content-type": media_type, "content-length": str(len(body))}
     headers = [(name.encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

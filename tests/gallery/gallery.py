@@ -6,7 +6,7 @@ Exit code 1 when a task failed, a result is not what it claims, or a type is sho
 packages.
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -30,7 +30,9 @@ SOURCES = 3
 
 def main() -> int:
     """Make the gallery."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "gallery").resolve()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("gallery"))
+    folder = parser.parse_args().folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     console = Console()
     jobs = [job for job in JOBS if job.sample not in OFFICE or find_libreoffice()]

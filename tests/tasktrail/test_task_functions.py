@@ -20,7 +20,7 @@ from tasktrail import AsyncClient, Client, InputFile, NamedTask, OutputFile, Tas
 from tasktrail.actors.workers.worker_process import MARK
 from tasktrail.errors import TaskNotCompleted
 from tasktrail.events import Failed, Retried
-from tasktrail.events.errors import InvalidOptions, InvalidPath, NotReady, ServiceUnreachable, WaitTimeout
+from tasktrail.events.errors import InvalidOptions, InvalidPath, InvalidValue, NotReady, ServiceUnreachable, WaitTimeout
 from tasktrail.functions.default_client import _async_clients, default_async_client, default_client
 from tasktrail.http.server import HttpServer
 from tasktrail.testing import inline_service
@@ -220,6 +220,13 @@ def test_within_an_attempt_the_error_says_that_none_can_be_found(
         add.submit(1)
     with pytest.raises(ServiceUnreachable, match=r"within a task(.|\n)*depends_on"):
         asyncio.run(add.submit_async(1))
+
+
+@pytest.mark.parametrize("given", [None, 2.5, "17", ["17"]])
+def test_dependencies_that_are_none_are_refused_by_name(service: TaskService, given: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"^depends_on") as refused:
+        add.using(service).with_fields(depends_on=given).submit(1)
+    assert refused.value.field.startswith("depends_on")
 
 
 def test_the_service_of_a_test_goes_before_all_that_the_environment_names(

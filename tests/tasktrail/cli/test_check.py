@@ -1,15 +1,19 @@
 """verify, rebuild, types and doctor on real folders, with no service running."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from full_disks import leave_unbegun
@@ -107,12 +111,43 @@ def test_a_current_folder_that_was_removed_is_told(
     assert "Change into a folder that is there" in shown.err
 
 
-def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
-    with sqlite3.connect(data / "log.db") as log:
+def tamper_with(data: Path) -> None:
+    with closing(sqlite3.connect(data / "log.db")) as log, log:
         for (name,) in log.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             log.execute(f"DROP TRIGGER {name}")
         log.execute("UPDATE events SET actor = 'nobody' WHERE position = 2")
-    log.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it takes a device of Linux")
+@pytest.mark.parametrize("line", ["verify", "verify --json"])
+def test_what_is_found_shows_in_the_exit_code_even_if_it_cannot_be_printed(data: Path, line: str) -> None:
+    command = [sys.executable, "-m", "tasktrail", "--data", str(data), *line.split()]
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+    def ended(output: IO[bytes] | int) -> tuple[int, str]:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+        return done.returncode, done.stderr
+
+    def closed() -> tuple[int, str]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            return ended(writer)
+        finally:
+            os.close(writer)
+
+    with Path("/dev/full").open("wb") as full:
+        assert ended(full)[0] == closed()[0] == 1
+        tamper_with(data)
+        told = ended(full)
+    assert told[0] == 4
+    assert f"standard output: {os.strerror(errno.ENOSPC)}" in told[1]
+    assert closed() == (4, "")
+
+
+def test_a_changed_record_is_found(cli: Callable[..., Any], data: Path) -> None:
+    tamper_with(data)
     shown = cli("verify", "--data", str(data))
     assert shown.code == 4
     assert "position 2: chain: " in shown.out

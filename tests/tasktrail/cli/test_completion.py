@@ -225,6 +225,9 @@ def test_an_option_of_the_type_is_told_how_it_is_written(cli: Callable[..., Any]
         ("run image_thumbnail photo.jpg -out.jpg", "-out.jpg"),
         ("submit image_thumbnail photo.jpg --small.jpg", "--small.jpg"),
         ("batch -x.jpg --to small", "-x.jpg"),
+        ("run image_thumbnail -hello.jpg small.jpg", "-hello.jpg"),  # -h among the letters
+        ("run image_thumbnail -photo.jpg small.jpg", "-photo.jpg"),
+        ("run image_thumbnail -owidth=320 -photo", "-photo"),
     ],
 )
 def test_a_file_whose_name_begins_with_a_dash_is_told_how_it_is_written(
@@ -244,6 +247,12 @@ def test_a_dashed_file_without_a_suffix_is_known_by_being_there(
     assert "Did you mean" not in cli(*line).err
     (tmp_path / "-film").touch()
     assert json.loads(cli(*line).err)["remedy"].startswith("Did you mean the file `./-film`?")
+
+
+@pytest.mark.parametrize("line", ["run x -h", "run image_thumbnail -photo --help"])
+def test_help_on_its_own_is_help(cli: Callable[..., Any], line: str) -> None:
+    shown = cli(*line.split())
+    assert (shown.code, shown.out.startswith("Usage:")) == (0, True)
 
 
 def test_a_number_behind_an_unknown_option_is_no_file(cli: Callable[..., Any]) -> None:

@@ -52,6 +52,17 @@ def test_a_signal_that_is_not_asked_for_does_not_end_the_wait() -> None:
         signal.signal(signal.SIGUSR2, before)
 
 
+def test_a_ctrl_c_that_the_shell_of_a_script_has_turned_off_stays_off() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.next(None) == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_afterwards_all_is_as_before() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Signals():

@@ -83,6 +83,23 @@ def test_nobody_is_logged_in_by_the_page_of_somebody_else(server: HttpServer) ->
         assert not browser.cookies
 
 
+def test_a_person_who_is_refused_at_the_door_reads_a_page_and_a_program_the_problem(server: HttpServer) -> None:
+    person = {"accept": "text/html,application/xhtml+xml;q=0.9"}
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    told: list[tuple[dict[str, str], int, str]] = [
+        ({"host": "<b>.example"}, 421, "wrong_host"),
+        (followed, 403, "wrong_origin"),
+    ]
+    with httpx.Client(base_url=server.address, trust_env=False) as browser:
+        for headers, status, code in told:
+            page = browser.get("/login", headers=person | headers)
+            assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+            assert f"<code>{code}</code>" in page.text
+            assert "<b>" not in page.text
+            assert browser.get("/login", headers=headers).json()["code"] == code
+        assert "address line" in page.text
+
+
 def test_a_link_elsewhere_leads_here_without_a_cookie_and_the_browser_asks_again(victim: httpx.Client) -> None:
     followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     answer = victim.get("/limits", headers=followed)

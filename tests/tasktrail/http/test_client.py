@@ -80,6 +80,22 @@ def test_a_name_that_no_batch_can_have_is_that_of_none(tasks: Tasks, name: str) 
         tasks.batch(name)
 
 
+@pytest.mark.parametrize("name", [None, 5, ["films"]])
+def test_what_is_no_text_is_no_name_of_a_batch(tasks: Tasks, name: Any) -> None:
+    """It was a TypeError, or passed for damage of the views."""
+    with pytest.raises(InvalidValue, match=f"^{re.escape(f'batch has to be text, not {name!r}')} ") as refused:
+        tasks.batch(name)
+    assert refused.value.field == "batch"
+
+
+@pytest.mark.parametrize("fields", [None, 5, "x", ["x"]])
+def test_fields_that_are_no_mapping_are_refused_by_name(tasks: Tasks, fields: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"^task has to be a dict of fields, not "):
+        tasks.create_batch(["/in"], "/out", task=fields)
+    with pytest.raises(InvalidValue, match=r"^film has to be a dict of fields, not "):
+        tasks.spread_film(fields, 2)
+
+
 def test_the_name_of_a_batch_is_text(tasks: Tasks) -> None:
     with pytest.raises(InvalidValue, match=r"^batch is not valid text"):
         tasks.batch("\ud800")

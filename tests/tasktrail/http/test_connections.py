@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from owner import AUTH, LINE
 
@@ -185,6 +186,24 @@ def test_what_is_not_http_is_told_as_a_problem(serve: Serve) -> None:
         answer = odd.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("X: a\r\nno header\r\n", "illegal header line"),
+        ("X: a\0b\r\n", "illegal header line"),
+        ("Content-Length: +5\r\n", "bad Content-Length"),
+        ("Cookie: a\r\nCookie: b\r\n", "a header that says who asks is given twice"),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "a body with two lengths"),
+    ],
+)
+def test_a_head_that_is_refused_is_told_why_and_what_to_send(serve: Serve, lines: str, why: str) -> None:
+    """It was `Invalid HTTP request received`, and the advice was to read about routes."""
+    answer = exchanged(serve(), f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
+    problem = msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])
+    assert problem["detail"] == f"The request cannot be read as HTTP: {why}"
+    assert "HTTP 1.1" in problem["remedy"]
 
 
 def test_a_head_may_be_so_long_and_no_longer_however_it_arrives(serve: Serve) -> None:
