@@ -16,7 +16,7 @@ from .events.existence import is_dir
 from .events.log.address import NAME as ADDRESS_FILE
 from .events.log.archives import folder_of
 from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
-from .events.log.lock import holder, role
+from .events.log.lock import holder, role, unopened
 from .events.values import in_words
 
 NO_SOCKET = {
@@ -248,8 +248,15 @@ def loose(paths: DataPaths) -> Iterator[Path]:
 
 
 def close_to_others(paths: DataPaths) -> None:
-    """Set files to 0600 and folders to 0700. What cannot be changed stays as it is, and `doctor` reports it."""
-    for path in loose(paths):
+    """Set files to 0600 and folders to 0700. What cannot be changed stays as it is, and `doctor` reports it.
+
+    Raises `InvalidPath` for a folder of ours in which this user may not look.
+    """
+    try:
+        found = list(loose(paths))
+    except OSError as error:
+        raise unopened(Path(error.filename), error) from error
+    for path in found:
         mode = PRIVATE_FOLDER if is_dir(path) else PRIVATE_FILE
         with suppress(OSError):
             try:

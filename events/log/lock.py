@@ -85,7 +85,11 @@ def unopened(path: Path, error: OSError) -> InvalidPath:
         case errno.EROFS:
             remedy = MOUNT_FOR_WRITING
         case errno.EACCES | errno.EPERM:
-            remedy = f"With nothing running there, give all of it to its user: chown -R USER {path.parent}"
+            folder = path.parent
+            remedy = (
+                "With nothing running there, give all of it to its user, who has to be able to read and write it: "
+                f"chown -R USER {folder} && chmod -R u+rwX {folder}"
+            )
         case errno.ELOOP | errno.EINVAL:
             remedy = "Remove it: a link, a pipe or a device stands where a file has to be."
         case _:

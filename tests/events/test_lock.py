@@ -47,7 +47,12 @@ def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "remedy"), [(errno.EROFS, "for writing"), (errno.EACCES, "chown -R USER DATA"), (errno.ENOTDIR, "Check")]
+    ("number", "remedy"),
+    [
+        (errno.EROFS, "for writing"),
+        (errno.EACCES, "chown -R USER DATA && chmod -R u+rwX DATA"),
+        (errno.ENOTDIR, "Check"),
+    ],
 )
 @pytest.mark.parametrize("take", [DataLock, lambda path: wait_for_orphans(path, 0)], ids=["the service", "its workers"])
 def test_a_lock_that_cannot_be_opened_says_what_to_do(

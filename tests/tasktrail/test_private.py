@@ -1,5 +1,6 @@
 """The files in a data folder are private to its owner, whatever existed before and whatever the umask is."""
 
+import errno
 import os
 import socket
 import sqlite3
@@ -27,6 +28,7 @@ from tasktrail.config.settings import Config
 from tasktrail.doctor.facts import collect_facts
 from tasktrail.doctor.rules import apply_rules
 from tasktrail.events.errors import InvalidPath
+from tasktrail.events.existence import is_dir
 from tasktrail.following.erasure import is_due, mark_due
 from tasktrail.functions.default_client import default_client
 from tasktrail.handlers.contract import Diagnosis
@@ -421,6 +423,21 @@ def test_what_is_still_to_be_erased_is_noted_through_no_link(tmp_path: Path) -> 
     with pytest.raises(OSError, match="symbolic links"):
         mark_due(paths, is_user=True)
     assert precious.read_text() == "kept"
+
+
+def test_a_folder_in_which_its_own_user_may_not_look_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may look anywhere, so the system's answer is written here."""
+    (tmp_path / "seals").mkdir(0o700)
+    (tmp_path / "seals" / "6.note").touch(0o644)
+
+    def refused(path: Path) -> bool:
+        if path.parent.name == "seals":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(paths_module, "is_dir", refused)
+    with pytest.raises(InvalidPath, match=r"6\.note cannot be opened: Permission denied.*\n?.*chmod -R u\+rwX"):
+        close_to_others(DataPaths(tmp_path))
 
 
 @pytest.mark.timeout(60)
