@@ -22,7 +22,7 @@ from ...events.recorded import EVENT_TAGS, Stub, timestamp
 from ...events.system_events import ServiceStarted, UserErased
 from ...events.task_events import is_erased
 from ...events.values import is_sha256
-from ..errors import NothingMade
+from ..errors import NothingMade, SealUnfit
 from .notes import PrivateKey
 from .seals import Seal, name_of, newest_seal, seal_files
 from .unchanged import refuse_changed
@@ -125,8 +125,20 @@ def provenance(
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     refuse_changed(log, *(done for other in others if (done := log.last_of(other)) is not None))
     key = key_of(name)
-    seal = newest_seal(seals, key.public) if exists(seals) and seal_files(seals) else None
-    return signed(statement(log, made, name, others, seal), key)
+    return signed(statement(log, made, name, others, _newest(seals, key)), key)
+
+
+def _newest(seals: Path, key: PrivateKey) -> Seal | None:
+    files = seal_files(seals) if exists(seals) else []
+    if not files:
+        return None
+    try:
+        return newest_seal(seals, key.public)
+    except SealUnfit as error:  # the answer may go to somebody elsewhere, whom the folder's path does not concern
+        raise SealUnfit(
+            f"The newest seal, {files[-1].name}, cannot be read, or is not what its name says",
+            remedy="`tasktrail verify --seals FOLDER` says on the service's machine what is wrong.",
+        ) from error
 
 
 class Made(NamedTuple):

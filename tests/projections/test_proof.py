@@ -31,7 +31,7 @@ from tasktrail.projections.errors import NotAsSealed, SealUnfit
 from tasktrail.projections.proof.bundle import prove
 from tasktrail.projections.proof.merkle import EMPTY, GrowingRoot, Tree, leaf_hash, node_hash
 from tasktrail.projections.proof.notes import LogCheckpoint, PrivateKey, PublicKey
-from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, read_key
+from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, read_key, read_seal
 
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "examples" / "check_proof.py"))
 """The program for auditors: it shares no line with the code that it checks."""
@@ -453,6 +453,14 @@ def test_a_log_that_lacks_a_whole_task_is_told_as_damaged(sealed: Sealed) -> Non
         sealed.seal()
     with pytest.raises(SealUnfit, match="damaged"):
         sealed.proof(1)
+
+
+def test_a_seal_that_cannot_be_read_is_called_neither_lost_nor_forged(sealed: Sealed) -> None:
+    path = sealed.seals / f"{sealed.seal().size}.note"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SealUnfit, match=r"cannot be read.*Make it a file again that this user may read"):
+        read_seal(path, public_key(sealed.seals))
 
 
 def test_a_log_without_records_or_seals_says_what_to_do(tmp_path: Path) -> None:

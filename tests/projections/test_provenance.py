@@ -195,13 +195,12 @@ def test_nothing_is_signed_beside_a_newest_seal_that_cannot_be_read_or_has_the_n
     assert make()
     newer = seals / f"{seal.checkpoint.size + 7}.note"
     newer.write_text(seal.note)
-    with pytest.raises(SealUnfit, match=f"{newer} is the seal of"):
+    with pytest.raises(SealUnfit, match=f"{newer.name}, cannot be read, or is not"):
         make()
     newer.unlink()
     newer.mkdir()
-    with pytest.raises(SealUnfit, match="cannot be read") as refused:
+    with pytest.raises(SealUnfit, match="cannot be read"):
         make()
-    assert "Make it a file again" in refused.value.advice
     newer.rmdir()
     seal.path.unlink()
     assert make()

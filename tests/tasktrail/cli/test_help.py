@@ -39,6 +39,11 @@ def commands(group: click.Group = app, prefix: str = "") -> Iterator[tuple[str, 
 ALL = dict(commands())
 
 
+def context_of(command: click.Command) -> click.Context:
+    """Return its context below `tasktrail`: a command keeps the help option of its first one."""
+    return click.Context(command, parent=click.Context(app, **app.context_settings))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_every_command_has_a_sentence_examples_and_explained_options(cli: Callable[..., Any], name: str) -> None:
     shown = cli(*name.split(), "--help")
@@ -60,7 +65,7 @@ def test_every_example_has_options_that_there_are(name: str, line: str) -> None:
     command = ALL[name]
     after = line.split(f"tasktrail {name}", 1)[1]
     own = shlex.split(re.split(r" [|>&]|\)", after)[0])  # without the shell's own syntax
-    command.make_parser(click.Context(command)).parse_args(own)
+    command.make_parser(context_of(command)).parse_args(own)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -72,7 +77,7 @@ def test_what_a_help_text_tells_to_type_can_be_typed(name: str) -> None:
         known = " ".join(words[:2]) if " ".join(words[:2]) in ALL else words[0]
         if known in ALL:
             command = ALL[known]
-            command.make_parser(click.Context(command)).parse_args(words[len(known.split()) :])
+            command.make_parser(context_of(command)).parse_args(words[len(known.split()) :])
 
 
 @pytest.mark.parametrize("name", ALL)
