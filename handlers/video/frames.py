@@ -182,7 +182,9 @@ def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | Non
 
 
 def _prepared(source: VideoSource, target: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
-    frames = _rising(_decode(source, target, reading), round(LONGEST_JUMP / source.time_base), reading)
+    # On a clock of its own the decoder's frames always rise, unless the file's index lacks a part.
+    far = round(LONGEST_JUMP / source.time_base) if source.clock == "pts" else -1
+    frames = _rising(_decode(source, target, reading), far, reading)
     return deinterlaced(frames, source.time_base) if source.deinterlace else frames
 
 

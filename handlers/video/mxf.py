@@ -1,7 +1,7 @@
 """Whether an MXF has the index of its pictures: without it, FFmpeg guesses where in the file a moment is.
 
-The index is in the last partition (the footer), or in partitions before it. A file that was cut, or whose recording was
-never ended, has no footer.
+Parts of the index are in any of the partitions. FFmpeg goes through them from the last (the footer) back to the first,
+and stops where one cannot be read. A file that was cut, or whose recording was never ended, has no footer.
 """
 
 import os
@@ -28,7 +28,7 @@ class _Partition(NamedTuple):
 
 
 def has_index(path: Path) -> bool:
-    """Whether the footer of an MXF is there, and it or a partition before it holds an index."""
+    """Whether all partitions of an MXF are there, from the first to the footer, and hold an index."""
     with path.open("rb") as file:
         begin = file.read(_RUN_IN + _KEY).find(_PACK + bytes([_HEADER]))
         header = _partition(file, begin) if begin >= 0 else None
@@ -38,15 +38,14 @@ def has_index(path: Path) -> bool:
         partition = _partition(file, begin + place)
         if partition is None or partition.kind != _FOOTER:
             return False
-        while not partition.indexed:
-            if not partition.previous < place:  # the header's own place, or damage
-                return bool(header.indexed)
-            place = partition.previous
-            before = _partition(file, begin + place)
+        indexed = header.indexed
+        while place:
+            indexed += partition.indexed
+            before = _partition(file, begin + partition.previous) if partition.previous < place else None
             if before is None:
                 return False
-            partition = before
-        return True
+            place, partition = partition.previous, before
+        return indexed > 0
 
 
 def _partition(file: BinaryIO, place: int) -> _Partition | None:

@@ -89,8 +89,8 @@ def open_confined(path: Path, formats: str, refusal: str, unusable: type[Unusabl
     if container.format.name == "mxf" and not has_index(path):  # FFmpeg would guess times
         container.close()
         raise unusable(
-            f"{path.name} has no index of its pictures at its end, as if it was cut or never ended: save what is there "
-            "with `ffmpeg -i IN.mxf -map 0:v -map '0:a?' -c copy OUT.mov`, and take that"
+            f"{path.name} lacks its end or a part of its index, as if it was cut, never ended or damaged: save what is "
+            "there with `ffmpeg -i IN.mxf -map '0:v?' -map '0:a?' -c copy OUT.mov`, and take that"
         )
     for part in (container, *container.streams):
         stored = part.metadata.items()

@@ -241,13 +241,16 @@ def _inside(
 ) -> Iterator["tuple[int, Packet[AudioStream]]"]:
     """Time and packet, for packets that begin inside the cut, each later than the one before.
 
-    Where times begin anew, as in files that were joined, they go on after the packet before.
+    Where times begin anew, as in files that were joined, they go on after the packet before, until they are again what
+    they would have been.
     """
     unit, begin, last, due, ahead = as_fraction(stream.time_base), stream.start_time, None, 0, 0
     for packet in lasting(packets_of(opened, stream)):
         moment = packet.dts if packet.pts is None else packet.pts
         if moment is None:
             continue
+        if last is not None and abs(moment - due) * unit < _BEGUN_ANEW:
+            ahead = 0
         moment += ahead
         if last is not None and (last - moment) * unit > _BEGUN_ANEW:
             ahead, moment = ahead + due - moment, due

@@ -80,10 +80,9 @@ def test_gaps_that_a_copy_closes_are_told(codec: str, form: str, suffix: str, tm
     assert told(outcome)["notes"] == ["gaps of 1.07 s in the sound are closed: what follows is heard so much earlier"]
 
 
-def test_times_that_begin_anew_lose_no_sound_in_a_copy(tmp_path: Path, convert: Convert) -> None:
-    """As in broadcasts that were joined. A copy left out all packets whose times had occurred, without a word."""
-    source = tmp_path / "in.ts"
-    with av.open(str(source), "w") as output:
+def broadcast(path: Path) -> Path:
+    """Write 3.2 s of sound as a transport stream."""
+    with av.open(str(path), "w") as output:
         track: Any = output.add_stream("aac", rate=48000)
         track.layout = "mono"
         for number in range(150):
@@ -91,6 +90,22 @@ def test_times_that_begin_anew_lose_no_sound_in_a_copy(tmp_path: Path, convert: 
             frame.sample_rate, frame.pts, frame.time_base = 48000, number * 1024, Fraction(1, 48000)
             output.mux(track.encode(frame))
         output.mux(track.encode(None))
+    return path
+
+
+def stamp(content: bytearray, number: int, seconds: float) -> None:
+    """Change the time of a packet of sound (PES), given by its number, in a transport stream."""
+    marks = [place for place in range(0, len(content), 188) if content[place + 1] & 0x40]
+    starts = [content.find(b"\0\0\1\xc0", place, place + 188) for place in marks]
+    place = [start for start in starts if start >= 0][number] + 9
+    time = round(seconds * 90_000)
+    parts = (0x21 | time >> 29 & 0xE, time >> 22 & 0xFF, time >> 14 & 0xFE | 1, time >> 7 & 0xFF, time << 1 & 0xFE | 1)
+    content[place : place + 5] = bytes(parts)
+
+
+def test_times_that_begin_anew_lose_no_sound_in_a_copy(tmp_path: Path, convert: Convert) -> None:
+    """As in broadcasts that were joined. A copy left out all packets whose times had occurred, without a word."""
+    source = broadcast(tmp_path / "in.ts")
     once, _ = convert(source, "once.m4a")
     source.write_bytes(source.read_bytes() * 2)
     twice, outcome = convert(source, "twice.m4a")
@@ -99,6 +114,17 @@ def test_times_that_begin_anew_lose_no_sound_in_a_copy(tmp_path: Path, convert: 
     assert hear(twice).wave.size == pytest.approx(2 * hear(once).wave.size, abs=2 * 1024)
     _, part = convert(source, "part.m4a", start=4.0, end=5.0)
     assert told(part)["duration"] == pytest.approx(1, abs=0.05)
+
+
+def test_one_time_that_jumps_back_makes_no_gap_in_a_copy(tmp_path: Path, convert: Convert) -> None:
+    source = broadcast(tmp_path / "in.ts")
+    whole, _ = convert(source, "whole.m4a")
+    content = bytearray(source.read_bytes())
+    stamp(content, 100, 0.1)
+    source.write_bytes(content)
+    copy, outcome = convert(source, "copy.m4a")
+    assert told(outcome)["copied"]
+    assert hear(copy).wave.size == pytest.approx(hear(whole).wave.size, abs=2 * 1024)
 
 
 def test_packets_that_only_come_late_are_no_gaps(tmp_path: Path, convert: Convert) -> None:

@@ -12,7 +12,7 @@ from tasktrail.handlers import Finished, Rejected
 from tasktrail.handlers.audio.convert import audio_convert
 from tasktrail.handlers.audio.convert.options import AudioConvertOptions
 from tasktrail.handlers.media.damage import lacking_bytes
-from tasktrail.handlers.video.frames import frames_after
+from tasktrail.handlers.video.frames import DecodePass, frames_after
 from tasktrail.handlers.video.mxf import has_index
 from tasktrail.handlers.video.source import damage_notes, read_source
 from tasktrail.handlers.video.thumbnail import video_thumbnail
@@ -22,6 +22,7 @@ from tasktrail.testing import RecordingContext, run_handler
 MXF: dict[str, Any] = {"suffix": ".mxf", "codec": "mpeg2video", "options": {"bf": "2"}, "audio": "pcm_s16le"}
 FOOTER = bytes.fromhex("060e2b34020501010d010201010404")
 LIST = bytes.fromhex("060e2b34020501010d0102010111")
+INDEX = bytes.fromhex("060e2b34025301010d01020101100100")
 INDEX_BYTES = 16 + 4 + 40
 """Where a partition has the size of its index, from its key on, with a length of four bytes."""
 PAL_FRAME = 144_000
@@ -99,8 +100,8 @@ def test_an_mxf_that_was_cut_is_refused_with_what_to_do(
     assert not has_index(path)
     outcome = convert(prepare(path))
     assert isinstance(outcome, Rejected)
-    assert outcome.reason.startswith("changed.mxf has no index of its pictures at its end")
-    assert "`ffmpeg -i IN.mxf -map 0:v -map '0:a?' -c copy OUT.mov`" in outcome.reason
+    assert outcome.reason.startswith("changed.mxf lacks its end or a part of its index")
+    assert "`ffmpeg -i IN.mxf -map '0:v?' -map '0:a?' -c copy OUT.mov`" in outcome.reason
 
 
 def test_the_sound_of_an_mxf_that_was_cut_is_refused_too(changed: Callable[..., Path], tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_the_sound_of_an_mxf_that_was_cut_is_refused_too(changed: Callable[..., 
     )
     outcome = run_handler(audio_convert, context)
     assert isinstance(outcome, Rejected)
-    assert "has no index of its pictures at its end" in outcome.reason
+    assert "lacks its end or a part of its index" in outcome.reason
 
 
 def test_the_footer_is_found_by_the_list_or_by_the_header(changed: Callable[..., Path]) -> None:
@@ -124,6 +125,26 @@ def test_the_footer_is_found_by_the_list_or_by_the_header(changed: Callable[...,
     assert has_index(changed(unlisted))
     assert has_index(changed(unnamed))
     assert not has_index(changed(lambda content: unnamed(unlisted(content))))
+
+
+def test_an_mxf_with_a_partition_that_cannot_be_read_is_refused(changed: Callable[..., Path]) -> None:
+    """FFmpeg reads none of those before it, and gives their pictures times that others have."""
+
+    def damaged(content: bytes) -> bytes:
+        place = all_marks(content, FOOTER[:13] + b"\x03")[0]
+        return content[:place] + bytes(16) + content[place + 16 :]
+
+    assert not has_index(changed(damaged))
+
+
+def test_pictures_whose_times_the_index_lacks_are_counted(clips: Callable[..., Path], tmp_path: Path) -> None:
+    content = bytearray(clips(**MXF, seconds=24).read_bytes())
+    place = content.index(INDEX)  # the first of three parts
+    content[place : place + 16] = bytes(16)
+    path, reading = tmp_path / "damaged.mxf", DecodePass()
+    path.write_bytes(content)
+    shown = len(list(frames_after(read_source(path), None, reading)))
+    assert 0 < reading.late == 600 - shown
 
 
 def test_bytes_before_the_first_partition_are_no_trouble(changed: Callable[..., Path]) -> None:
