@@ -302,19 +302,21 @@ class Keys:
         self.close()
 
     def _move_master(self, name: str, file: Path, place: str) -> None:
+        """Put a new master key there, and wipe the old one: a copy of it may be in a backup of the folder.
+
+        Until the keys are wrapped anew, the file there has the old one, too, as if an operator had moved it. By that a
+        move is continued that a kill has cut short.
+        """
         there = self._master_file(place)
-        is_new = not exists(there)
-        if is_new:
+        if not exists(there):
             _write_masters(there, {name: _masters_in(file)[name]})
-        elif name not in _masters_in(there):  # otherwise an operator has moved it, or a kill has cut this short
+        masters = _masters_in(there)
+        if name not in masters:
             raise _may_be_another_folders(there)
-        conn = self._connected()
-        assert conn is not None
-        conn.execute("UPDATE master SET file = ?", (place,))
         if exists(file) and not there.samefile(file):
             _wipe(file)
-        if is_new:  # a copy of the old one may be in a backup of the folder
-            self._rewrap(self._all(), place)
+        self._master = AESGCM(masters[name])
+        self._rewrap(self._all(), place)
 
     def _begin(self, place: str) -> None:
         file = self._master_file(place)

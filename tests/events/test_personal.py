@@ -1,9 +1,11 @@
 """Personal data of a record is encrypted on its way into a log, and comes out as it was, or as fixed values."""
 
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -522,14 +524,47 @@ def test_another_folder_s_master_key_is_not_overwritten(tmp_path: Path, *, has_k
         opened(tmp_path / "two" / "log.db").close()
 
 
-def test_a_move_of_the_master_key_goes_on_after_a_kill(tmp_path: Path) -> None:
-    path, place = tmp_path / "log.db", tmp_path / "elsewhere"
-    with closing(opened(path)) as log:
-        log.append([created(1, label="seen")], expected=0)
-    _write_masters(place, _masters_in(tmp_path / "master-key"))  # and there it was killed
-    with closing(opened(path, master=place)) as log:
-        assert [record.event.label for record in log.read() if isinstance(record.event, Created)] == ["seen"]
-    assert not (tmp_path / "master-key").exists()
+def test_a_move_of_the_master_key_goes_on_after_a_kill_at_any_moment(tmp_path: Path) -> None:
+    for number in count():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path, places = folder / "log.db", [folder / name for name in ("one", "two")]
+        with closing(opened(path, master=places[0])) as log:
+            log.append([created(1, label="seen")], expected=0)
+        before = _masters_in(places[0]).keys()
+        was_killed = killed_at(number, lambda: Keys(path).make(places[1]))  # noqa: B023 - called at once
+        with closing(opened(path, master=places[1])) as log:
+            assert [record.event.label for record in log.read() if isinstance(record.event, Created)] == ["seen"]
+        assert not places[0].exists()
+        assert len(_masters_in(places[1])) == 1
+        assert not before & _masters_in(places[1]).keys()
+        if not was_killed:
+            assert number > 10
+            return
+
+
+def killed_at(number: int, work: Callable[[], None]) -> bool:
+    """Do the work in a process that ends at once after so many calls that make files durable or change their names."""
+    pid = os.fork()
+    if not pid:
+        calls = count()
+        for module, name in ((os, "fsync"), (os, "link"), (os, "replace"), (os, "rename"), (os, "unlink")):
+            real = getattr(module, name)
+
+            def call(*args: Any, real: Any = real, **more: Any) -> Any:
+                if next(calls) == number:
+                    os._exit(9)
+                return real(*args, **more)
+
+            setattr(module, name, call)
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, 9)
+    return code == 9
 
 
 @pytest.mark.parametrize("name", [".master-key.new", ".master-key.old", "master-key"])
