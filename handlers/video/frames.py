@@ -182,7 +182,7 @@ def _seek_targets(source: VideoSource, moment: int | None) -> Iterator[int | Non
 
 
 def _prepared(source: VideoSource, target: int | None, reading: DecodePass) -> Iterator[tuple[int, VideoFrame]]:
-    # On a clock of its own the decoder's frames always rise, unless the file's index lacks a part.
+    # By the times of decoding (dts) whole files always rise. Where the index of an MXF lacks a part, they do not.
     far = round(LONGEST_JUMP / source.time_base) if source.clock == "pts" else -1
     frames = _rising(_decode(source, target, reading), far, reading)
     return deinterlaced(frames, source.time_base) if source.deinterlace else frames
@@ -191,7 +191,10 @@ def _prepared(source: VideoSource, target: int | None, reading: DecodePass) -> I
 def _rising(
     frames: Iterator[tuple[int, VideoFrame]], far: int, reading: DecodePass
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Leave out frames whose moments repeat or jump back, as in damaged files. A jump by more than `far` is counted."""
+    """Leave out frames whose moments repeat or jump back, as in damaged files.
+
+    Those that jump back by more than `far` are counted, and with a `far` of -1 all of them.
+    """
     last: int | None = None
     late = 0
     for moment, frame in frames:

@@ -119,8 +119,8 @@ def provenance(
         others: as for `statement`.
 
     Raises:
-        UnknownTask, NothingMade, Erased, LogCorrupt, SealUnfit: as `made_by` and `key_of` do.
-        SealUnfit: the newest seal cannot be read, or its name is that of another.
+        UnknownTask, NothingMade, Erased, LogCorrupt: as `made_by` does.
+        SealUnfit: as `key_of` does, or the newest seal cannot be read or has the name of another.
     """
     made, name = made_by(log, task_id), name_of(next(log.read(limit=1)))
     refuse_changed(log, *(done for other in others if (done := log.last_of(other)) is not None))
