@@ -234,8 +234,8 @@ Checkup: TypeAlias = Callable[[], Iterable[Diagnosis]]
 ResultCheck: TypeAlias = Callable[[TaskContext[Any], Mapping[str, Any]], str]
 
 
-def _fixed_estimate(_job: Job[Any]) -> Estimate:
-    return Estimate()
+_UNSTATED = Estimate()
+"""What a job needs if its type does not say."""
 
 
 class Periodic(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,8 +264,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     """The function that is called with the context, `async` or not, or a class that is instantiated for each
     attempt."""
     options: type[msgspec.Struct] = NoOptions
-    estimate: Estimator = _fixed_estimate
-    """Returns what the job will need. Runs in the service, after `check`: never open the input here."""
+    estimate: Estimator | Estimate = _UNSTATED
+    """What every job needs; or a function that returns what one job will need. It runs in the service, after `check`:
+    never open the input here."""
     check: Checker | None = None
     """Raises InvalidOptions or InvalidPath for what can never work together, such as a suffix that cannot be written.
     Runs in the service when the command arrives: never open the input here."""
@@ -345,7 +346,9 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """See the class."""
         _check_plain(self)
-        _check_callable(self.name, estimate=self.estimate, check=self.check, uses_up=self.uses_up)
+        if not isinstance(self.estimate, Estimate):
+            _check_callable(self.name, estimate=self.estimate)
+        _check_callable(self.name, check=self.check, uses_up=self.uses_up)
         _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup, check_result=self.check_result)
         _check_paths(self.name, reads=self.reads, writes=self.writes)
         _check_words(self.name, self.programs, self.output_suffix)
@@ -381,6 +384,10 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         answer = target()(context) if isinstance(target, type) else target(context)
         return _awaited(answer, context)  # type: ignore[no-any-return]  # the caller checks the answer
 
+    def expected(self, job: Job[Any]) -> Estimate:
+        """What the job will need, before anybody has looked into its input."""
+        return self.estimate if isinstance(self.estimate, Estimate) else self.estimate(job)
+
     def probe_input(self, job: Job[Any]) -> Estimate:
         """Call `probe`, which must be set."""
         return loaded(self.probe)(job)  # type: ignore[no-any-return]  # the caller checks the answer
@@ -401,7 +408,7 @@ def handler(
     name: str,
     *,
     options: type[msgspec.Struct] = NoOptions,
-    estimate: Estimator = _fixed_estimate,
+    estimate: Estimator | Estimate = _UNSTATED,
     check: Checker | None = None,
     probe: Estimator | str | None = None,
     checkup: Checkup | str | None = None,

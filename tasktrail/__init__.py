@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .events import Accepted, Checkpoint, CreateTask, Task, TasktrailError
     from .functions.handle import AsyncTaskHandle, TaskHandle
     from .functions.task_function import NamedTask, task
-    from .handlers import Finished, InputFile, OutputFile, Rejected, Stopped, TaskContext, handler
+    from .handlers import Estimate, Finished, InputFile, OutputFile, Rejected, Stopped, TaskContext, handler
     from .projections import TaskFilters
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "Client",
     "Config",
     "CreateTask",
+    "Estimate",
     "Finished",
     "InputFile",
     "NamedTask",
@@ -52,6 +53,7 @@ _HOMES = {
     "CreateTask": ".events",
     "Task": ".events",
     "TasktrailError": ".events",
+    "Estimate": ".handlers",
     "Finished": ".handlers",
     "InputFile": ".handlers",
     "OutputFile": ".handlers",

@@ -285,7 +285,7 @@ def _expected(run: Run, task_type: TaskType, size: int, room: Room) -> float:
         options = task_type.options_from(run.options)
         files = {"input_file": Path(run.input_file), "output_file": Path(run.output_file)}
         job = Job(options=options, **files, input_size=size, room=room)
-        by_type = task_type.estimate(job).seconds
+        by_type = task_type.expected(job).seconds
     except (msgspec.ValidationError, TasktrailError, ValueError, OSError):
         by_type = 0.0  # the attempt itself reports the error
     return max(by_type, run.expected)

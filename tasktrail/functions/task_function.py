@@ -17,7 +17,6 @@ from ..handlers.contract import (
     Bounds,
     Estimate,
     Estimator,
-    Job,
     Packages,
     Periodic,
     TaskContext,
@@ -223,7 +222,7 @@ def task(
     timezone: str = "UTC",
     missed: MissedRuns = "once",
     retry_on: tuple[type[BaseException], ...] = (),
-    estimate: Estimator | None = None,
+    estimate: Estimator | Estimate | None = None,
     resumable: bool = False,
     grace: float | None = None,
     limits: bool = True,
@@ -247,7 +246,7 @@ def task(
     timezone: str = "UTC",
     missed: MissedRuns = "once",
     retry_on: tuple[type[BaseException], ...] = (),
-    estimate: Estimator | None = None,
+    estimate: Estimator | Estimate | None = None,
     resumable: bool = False,
     grace: float | None = None,
     limits: bool = True,
@@ -275,7 +274,8 @@ def task(
         timezone: the zone of `cron`.
         missed: what to do about runs that were missed while no service ran: `skip`, `once` or `all`.
         retry_on: errors after which it is tried again, up to `max_retries` times.
-        estimate: what an attempt needs, as for `@handler`; so are the arguments below.
+        estimate: what an attempt needs, such as `Estimate(memory=4_000_000_000)`, or a function that returns it, as for
+            `@handler`; so are the arguments below.
         resumable: whether the function goes on from `context.checkpoint`.
         grace: seconds between the wish to stop and the kill.
         limits: whether attempts have the limits that follow from the estimate.
@@ -295,7 +295,7 @@ def task(
         InvalidFunction: no type can be made of it; the error says what to write instead.
     """
     settings: dict[str, Any] = {
-        "estimate": estimate or _fixed,
+        "estimate": estimate or Estimate(),
         "resumable": resumable,
         "grace": grace,
         "limits": limits,
@@ -355,10 +355,6 @@ class _Decorator(Protocol):
     ) -> TaskFunction[S, S, Coroutine[Any, Any, R], R]: ...
     @overload
     def __call__(self, function: Callable[S, R], /) -> TaskFunction[S, S, R, R]: ...
-
-
-def _fixed(_job: Job[Any]) -> Estimate:
-    return Estimate()
 
 
 def _name_of(function: Callable[..., Any]) -> str:

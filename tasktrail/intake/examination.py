@@ -243,7 +243,7 @@ class CommandIntake:
             except (InvalidOptions, InvalidPath) as error:
                 error.status = CONTRADICTION
                 raise
-        found = replace(_as_intake(task_type, task_type.estimate(job)), output_real=resolved(command.output_file))
+        found = replace(_as_intake(task_type, task_type.expected(job)), output_real=resolved(command.output_file))
         if reason := self._why_never(found.estimate.memory, found.estimate.temp):
             raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tasktrail import AsyncClient, Client, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
+from tasktrail import AsyncClient, Client, Estimate, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
 from tasktrail.actors.workers.worker_process import MARK
 from tasktrail.errors import TaskNotCompleted
 from tasktrail.events import Failed, Retried
@@ -187,6 +187,19 @@ def test_repeating_a_command_is_harmless_where_the_type_has_defaults(service: Ta
     first = fails_twice.using(service).with_fields(command_id="once").submit()
     again = service.create_task("stubborn", command_id="once")
     assert first.id == again
+
+
+@pytest.mark.parametrize(
+    "needs", [Estimate(memory=3 << 30, seconds=90.0), lambda _job: Estimate(memory=3 << 30, seconds=90.0)]
+)
+def test_what_a_function_says_it_needs_is_reserved(tmp_path: Path, needs: Any) -> None:
+    @task("heavy", estimate=needs)
+    def heavy() -> None:
+        """Take much."""
+
+    with inline_service(tmp_path / "data", heavy):
+        waiting = heavy.with_fields(held=True).submit().task()
+    assert (waiting.estimated_memory, waiting.estimated_time) == (3 << 30, 90.0)
 
 
 def test_a_handle_waits_and_cancels(service: TaskService) -> None:

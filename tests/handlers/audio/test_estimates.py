@@ -28,7 +28,7 @@ def test_a_look_tells_the_figures_or_refuses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("output", ["/out.mp3", "/out.flac", "/out.wav", "/out.png"])
 def test_the_guess_without_a_look_grows_with_the_file_but_stays_sane(output: str) -> None:
     small, large = (
-        audio_convert.estimate(job_for(AudioConvertOptions(), "/in.mp3", output, size=size))
+        audio_convert.expected(job_for(AudioConvertOptions(), "/in.mp3", output, size=size))
         for size in (10_000, 400_000_000)
     )
     assert small.seconds < large.seconds

@@ -23,7 +23,7 @@ def test_a_look_tells_the_figures_or_refuses(handler: Any, clips: Callable[..., 
     options, output = task_type.options(), "/out.mp4" if handler is video_convert else "/out.webp"
     found = task_type.probe_input(job_for(options, clips(), output))
     assert found.basis == {"width": 160, "height": 120, "duration": 4.0, "rate": 25.0, "frames": 100}
-    guess = task_type.estimate(job_for(options, clips(), output))
+    guess = task_type.expected(job_for(options, clips(), output))
     assert found.memory < guess.memory
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"text\.mp4"):
@@ -35,7 +35,7 @@ def test_the_guess_without_a_look_grows_with_the_file_but_stays_sane(handler: An
     task_type = task_type_of(handler)
     output = "/out.mp4" if handler is video_convert else "/out.webp"
     small, large = (
-        task_type.estimate(job_for(task_type.options(), "/in.mp4", output, size=size))
+        task_type.expected(job_for(task_type.options(), "/in.mp4", output, size=size))
         for size in (10_000, 4_000_000_000)
     )
     assert small.seconds < large.seconds
@@ -48,7 +48,7 @@ def test_deeper_and_larger_pictures_need_more() -> None:
 
     def memory(**options: Any) -> int:
         chosen = msgspec.convert(options, task_type.options)
-        return task_type.estimate(job_for(chosen, "/in.mp4", "/out.mp4", size=10_000_000)).memory
+        return task_type.expected(job_for(chosen, "/in.mp4", "/out.mp4", size=10_000_000)).memory
 
     assert memory(height=360) < memory(height=1080) < memory(height=2160)
     assert memory(preset="ultrafast") < memory(preset="slow")

@@ -413,6 +413,6 @@ def test_people_are_told_which_metrics_there_are(install: Callable[..., Path]) -
 def test_the_estimate_knows_the_search() -> None:
     def seconds(**options: Any) -> float:
         chosen = msgspec.convert(options, VideoConvertOptions)
-        return video_convert.estimate(job_for(chosen, "/in.mp4", "/out.mp4", size=100_000_000)).seconds
+        return video_convert.expected(job_for(chosen, "/in.mp4", "/out.mp4", size=100_000_000)).seconds
 
     assert seconds() < seconds(quality="ssim:0.98") < seconds(quality="vmaf:95")

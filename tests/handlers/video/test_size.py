@@ -216,7 +216,7 @@ def test_a_copied_picture_has_the_size_that_it_has() -> None:
 def test_the_estimate_knows_the_passes() -> None:
     def estimate(**options: Any) -> Any:
         chosen = msgspec.convert(options, VideoConvertOptions)
-        return video_convert.estimate(job_for(chosen, "/in.mp4", "/out.mp4", size=100_000_000))
+        return video_convert.expected(job_for(chosen, "/in.mp4", "/out.mp4", size=100_000_000))
 
     once, twice = estimate(), estimate(target_size=10_000_000)
     assert twice.seconds > 2 * once.seconds - 1
