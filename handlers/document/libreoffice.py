@@ -7,6 +7,7 @@ imports this.
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from typing import BinaryIO, NamedTuple
 from ...events.existence import is_file
 from ..attempt_output import pass_on
 from ..contract import Unusable
+from ..errors import CpuLimitReached
 from ..process import seccomp
 from .archive import inspect_archive
 from .kinds import OFFICE, PACKED
@@ -46,6 +48,8 @@ _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and must be started again."""
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """Its exit code when it was killed, and that of a script which has started it."""
+_NEARLY = 0.9
+"""Part of the limit of CPU time from which a failure is put down to it: the kernel may count some ticks more."""
 _STARTS = 3
 _ROOM = 1 << 20
 """Bytes that can be written to a disk that is not full."""
@@ -137,6 +141,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     Raises:
         Unusable: LibreOffice is missing, or the document must not be opened.
         OfficeFailedError: LibreOffice made no PDF of it.
+        CpuLimitReached: it has used the CPU time that the kernel lets a process of the attempt have.
         OSError: the disk is full.
     """
     program = require_libreoffice(source.name, kind)
@@ -150,10 +155,17 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     )
     document = folder / "in" / f"document.{kind}"
     shutil.copyfile(source, document)
+    limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
     for _ in range(_STARTS):
+        before = _cpu_of_children()
         code, line, lacking = _run(_command(program, folder, document), folder, check_stop)
         if code != _START_AGAIN:
             break
+    # By its exit code it cannot be told: LibreOffice makes a SIGABRT of the kernel's SIGXCPU.
+    if code and limit != resource.RLIM_INFINITY and _cpu_of_children() - before >= _NEARLY * limit:
+        raise CpuLimitReached(
+            f"LibreOffice used the {limit:,} s of CPU time that the attempt may have, reading {source.name}"
+        )
     pdf = folder / "out" / "document.pdf"
     if code in _KILLED:  # what it had written until then may be there
         raise OfficeFailedError(
@@ -167,6 +179,12 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             "save it anew with the program it comes from"
         )
     return MadePdf(pdf, lacking)
+
+
+def _cpu_of_children() -> float:
+    """CPU seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def without_font(text: str) -> list[str]:
