@@ -1,5 +1,6 @@
 """`document_convert`, with LibreOffice where it is installed, and otherwise with a script in its place."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,19 @@ def test_html_has_the_text_and_nothing_of_it_acts() -> None:
     assert '<table border="1"' in page
     assert "b.html" not in page
     assert '<p>p <a href="MAILTO:a@b">m</a></p>' in page
+
+
+@pytest.mark.parametrize("between", [" ", "_"])
+def test_no_line_is_longer_than_what_libreoffice_sets_quickly(between: str) -> None:
+    """One line of 1 MB took more CPU time than an attempt may use, eight times as much as the same text in lines."""
+    text = between.join(["lorem", "ipsum"] * 10_000)
+    page = text_html(f"{text}\nshort\f{text}", "t")
+    body = page[page.index("<pre>") :]
+    assert max(map(len, body.split("\n"))) < 20_500
+    pieces = [piece for piece in re.sub("<[^>]*>", "\n", body).split("\n") if piece]
+    assert "".join(pieces) == f"{text}short{text}"
+    if between == " ":
+        assert all(piece.endswith((" ", "ipsum", "short")) for piece in pieces)
 
 
 # --- with LibreOffice ------------------------------------------------------------------------------------------------
