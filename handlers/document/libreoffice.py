@@ -48,8 +48,8 @@ _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and must be started again."""
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """Its exit code when it was killed, and that of a script which has started it."""
-_NEARLY = 0.9
-"""Part of the limit of CPU time from which a failure is put down to it: the kernel may count some ticks more."""
+_NEARLY = 0.8
+"""Part of the limit of CPU time from which a failure is put down to it, since the kernel counts by whole ticks."""
 _STARTS = 3
 _ROOM = 1 << 20
 """Bytes that can be written to a disk that is not full."""

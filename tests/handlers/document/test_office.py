@@ -220,7 +220,7 @@ def test_the_limit_of_cpu_time_is_not_blamed_on_the_document(
     script: str,
 ) -> None:
     """LibreOffice ends with SIGABRT after the kernel has sent it SIGXCPU, as after any fault of its own."""
-    pretender(f"ulimit -S -t 1; {script}")
+    pretender(f"ulimit -S -t 2; {script}")  # so short a time is counted roughly
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1, resource.RLIM_INFINITY))  # this process has used more
     with pytest.raises(CpuLimitReached, match=r"the 1 s of CPU time that the attempt may have, reading in\.odt"):
         draw(prepare(odt()))
