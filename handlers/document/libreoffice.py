@@ -14,7 +14,7 @@ import subprocess
 import sys
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import chain
@@ -66,6 +66,10 @@ _RANGE = re.compile(r"(?<=[=\s])([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?(?=\s)")
 """Characters of a font, as `fc-list : charset` prints them: `:charset=20-7e a0`."""
 _SELECTORS = frozenset(map(chr, chain(range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))))
 """They choose a form of the character before them, and are never drawn."""
+_ROW = re.compile(rb"\t([0-9a-f]{4}):((?: [0-9a-f]{8}){8})\s*")
+"""256 characters of a set, as fontconfig prints it: a bit for each."""
+_MEASURED = "\u3001"
+"""A comma that LibreOffice measures beside Chinese and Japanese, whether it is drawn or not."""
 _FAMILY = re.compile(rb'\tfamily: "([^"]{1,100})"\(s\)')
 
 # Not DisableActiveContent: it leaves the charts of every document blank.
@@ -101,6 +105,8 @@ class MadePdf(NamedTuple):
     path: Path
     lacking: list[str]
     """Fonts of the document that this machine does not have; none where LibreOffice works without fontconfig."""
+    boxes: list[str]
+    """Characters on its pages that no font of this machine has, drawn as boxes; none where fontconfig does not tell."""
 
 
 def find_libreoffice() -> Path | None:
@@ -158,7 +164,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
     for _ in range(_STARTS):
         before = _cpu_of_children()
-        code, line, lacking = _run(_command(program, folder, document), folder, check_stop)
+        code, line, asked = _run(_command(program, folder, document), folder, check_stop)
         if code != _START_AGAIN:
             break
     # By its exit code it cannot be told: LibreOffice makes a SIGABRT of the kernel's SIGXCPU.
@@ -178,7 +184,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
             "save it anew with the program it comes from"
         )
-    return MadePdf(pdf, lacking)
+    return MadePdf(pdf, asked.fonts, without_font(asked.characters))
 
 
 def _cpu_of_children() -> float:
@@ -187,9 +193,9 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def without_font(text: str) -> list[str]:
-    """The characters of a text that no font has which LibreOffice finds; none where fontconfig does not tell."""
-    wanted = sorted({one for one in text if not one.isascii() and _is_drawn(one)})
+def without_font(characters: set[str]) -> list[str]:
+    """Those that no font has which LibreOffice finds; none where fontconfig does not tell."""
+    wanted = sorted(filter(_is_drawn, characters))
     program = shutil.which("fc-list")
     if not wanted or program is None:
         return []
@@ -240,8 +246,16 @@ def without_network() -> tuple[str, ...]:
     return ()
 
 
-def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tuple[int, str, list[str]]:
-    """The program's exit code, the last line that it printed, and the fonts that it did not find."""
+class _Asked(NamedTuple):
+    """What LibreOffice did not find by itself, and asked fontconfig for."""
+
+    fonts: list[str]
+    characters: set[str]
+    """Those that the font of their text lacks. Another may have them."""
+
+
+def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tuple[int, str, _Asked]:
+    """The program's exit code, the last line that it printed, and what it did not find."""
     environment = {
         "PATH": os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath))),  # soffice is a shell script
         "HOME": str(folder / "home"),
@@ -274,17 +288,18 @@ def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tu
     finally:
         _kill_group(process)
         with (folder / "printed").open("rb") as printed, (folder / "said").open("w+b") as said:
-            lacking = _sift(printed, said)
+            asked = _sift(printed, said)
             lines = pass_on(said)
-    return process.returncode, "".join(lines[-1:]), lacking
+    return process.returncode, "".join(lines[-1:]), asked
 
 
-def _sift(printed: BinaryIO, said: BinaryIO) -> list[str]:
-    """Write what LibreOffice itself has printed to `said`; the rest tells which fonts of the document it did not find.
+def _sift(printed: BinaryIO, said: BinaryIO) -> _Asked:
+    """Write what LibreOffice itself has printed to `said`; the rest tells what of the document it did not find.
 
-    It asks fontconfig only then, or, with a set of characters, where a font lacks some.
+    It asks fontconfig only then: for a font, or, with a set of characters, where a font lacks some.
     """
     lacking: set[str] = set()
+    characters: set[str] = set()
     loaded = inside = False
     family = b""
     for line in printed:
@@ -294,14 +309,25 @@ def _sift(printed: BinaryIO, said: BinaryIO) -> list[str]:
             inside, family = True, b""
             looked_for = line.startswith(_LOOKED_FOR)
         elif inside and (line.startswith((b"\t", b"(")) or not line.strip()):
-            if looked_for and loaded and (found := _FAMILY.match(line)):
+            if not (looked_for and loaded):
+                continue
+            if found := _FAMILY.match(line):
                 family = found[1]
             elif line.startswith(b"\tcharset:"):
                 family = b""
+            elif row := _ROW.fullmatch(line):
+                characters.update(_members(int(row[1], 16) << 8, row[2].split()))
         else:
             inside, loaded = False, loaded or line.startswith(_LOADED)
             said.write(line)
-    return sorted(lacking)
+    return _Asked(sorted(lacking), characters - {_MEASURED})
+
+
+def _members(first: int, words: list[bytes]) -> Iterator[str]:
+    """The characters of a row from `first`, of which each word has 32."""
+    for place, word in enumerate(words):
+        bits = int(word, 16)
+        yield from (chr(first + 32 * place + bit) for bit in range(32) if bits >> bit & 1)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
