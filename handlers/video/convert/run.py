@@ -526,7 +526,7 @@ class _Conversion:
         ]
 
     def _left_out(self) -> list[str]:
-        """Notes on how much of the wanted picture could not be decoded."""
+        """Notes on how much of the wanted picture could not be decoded, or is not as it was."""
         after, until = self._saved.plan.after, self._saved.plan.until
         refused = sum(
             (after is None or moment > after) and (until is None or moment <= until) for moment in self._saved.refused
@@ -535,6 +535,9 @@ class _Conversion:
         if late := self._saved.late:
             left = f"{counted(late, 'picture')} {plural(late, 'is', 'are')} left out"
             notes.append(f"{left}: their times jump back, as in files that were joined or are damaged")
+        if resized := self._saved.resized:
+            have = f"{counted(resized, 'picture')} {plural(resized, 'has', 'have')}"
+            notes.append(f"{have} another size than the first, and {plural(resized, 'is', 'are')} stretched to it")
         return notes
 
 
