@@ -91,6 +91,8 @@ _OF_SOUND_BY_NAME = frozenset((".mka", ".wma", ".m4a", ".m4b", ".oga", ".opus", 
 """Suffixes of files whose format may hold pictures or only sound."""
 _MODELS_BY_NAME = frozenset((".stl", ".obj", ".off", ".gltf", ".3mf"))
 """Models whose first bytes say little."""
+_DV_BLOCK, _DV_SECTIONS = 80, 5
+"""Bytes of a block of DV, and how many kinds of them there are."""
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 """The first bytes of a text in UTF-16 or UTF-32."""
 _TEXTS_BY_NAME = frozenset((".txt", ".text", ".md", ".markdown"))
@@ -169,4 +171,18 @@ def _kind(head: bytes, suffix: str) -> Kind | None:
         return "document" if suffix in _PACKED_DOCUMENTS else "model" if suffix == ".3mf" else None
     if suffix in _MODELS_BY_NAME:
         return "model"
-    return None
+    return "video" if suffix == ".dv" and _has_dv_blocks(head) else None
+
+
+def _has_dv_blocks(head: bytes) -> bool:
+    """Whether these are blocks of a DV that begins within a frame: each names one of five sections in three bits."""
+    return (
+        len(head) >= 2 * _DV_BLOCK
+        and any(
+            all(
+                first >> 5 < _DV_SECTIONS and first & 0x10 and second & 7 == 7  # noqa: PLR2004 - bits that are always set
+                for first, second in zip(head[begin::_DV_BLOCK], head[begin + 1 :: _DV_BLOCK], strict=False)
+            )
+            for begin in range(_DV_BLOCK)
+        )
+    )

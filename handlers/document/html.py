@@ -1,6 +1,6 @@
 """Texts and Markdown as HTML, which LibreOffice sets on pages. It names no other file: LibreOffice would read it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -20,15 +20,29 @@ _PAGE = """<!doctype html>
 <html><head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head><body>{body}</body></html>
 """
 _NEXT_PAGE = ' style="page-break-before: always"'
+_LONGEST = 20_000
+"""Characters of a line of a plain text. LibreOffice needs a time for each that grows with the square of its length."""
 _FOLLOWED = ("http://", "https://", "mailto:")
 """The beginnings of addresses that a link in a PDF may have: any other would lead to a file beside the HTML."""
 
 
 def text_html(text: str, title: str) -> str:
     """A plain text, in the fixed-width font. A form feed begins a page."""
+    if len(text) > _LONGEST:
+        text = "\n".join(piece for line in text.split("\n") for piece in _pieces(line))
     first, *others = (page.removesuffix("\n") for page in text.removesuffix("\f").split("\f"))
     body = _lines(first) + "".join(map(_on_next_page, others))
     return _PAGE.format(title=escape(title), style=_STYLE, body=body)
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """The line, cut behind a space if it is very long: on the page, where it is broken anyway, that is hardly seen."""
+    begin = 0
+    while len(line) - begin > _LONGEST:
+        end = line.rfind(" ", begin + _LONGEST // 2, begin + _LONGEST) + 1 or begin + _LONGEST
+        yield line[begin:end]
+        begin = end
+    yield line[begin:]
 
 
 def _lines(text: str) -> str:

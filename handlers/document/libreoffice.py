@@ -7,13 +7,14 @@ imports this.
 
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import chain
@@ -23,6 +24,7 @@ from typing import BinaryIO, NamedTuple
 from ...events.existence import is_file
 from ..attempt_output import pass_on
 from ..contract import Unusable
+from ..errors import CpuLimitReached
 from ..process import seccomp
 from .archive import inspect_archive
 from .kinds import OFFICE, PACKED
@@ -46,6 +48,8 @@ _START_AGAIN = 81
 """The exit code of LibreOffice when it has made its profile and must be started again."""
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """Its exit code when it was killed, and that of a script which has started it."""
+_NEARLY = 0.8
+"""Part of the limit of CPU time from which a failure is put down to it, since the kernel counts by whole ticks."""
 _STARTS = 3
 _ROOM = 1 << 20
 """Bytes that can be written to a disk that is not full."""
@@ -62,6 +66,10 @@ _RANGE = re.compile(r"(?<=[=\s])([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?(?=\s)")
 """Characters of a font, as `fc-list : charset` prints them: `:charset=20-7e a0`."""
 _SELECTORS = frozenset(map(chr, chain(range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))))
 """They choose a form of the character before them, and are never drawn."""
+_ROW = re.compile(rb"\t([0-9a-f]{4}):((?: [0-9a-f]{8}){8})\s*")
+"""256 characters of a set, as fontconfig prints it: a bit for each."""
+_MEASURED = "\u3001"
+"""A comma that LibreOffice measures beside Chinese and Japanese, whether it is drawn or not."""
 _FAMILY = re.compile(rb'\tfamily: "([^"]{1,100})"\(s\)')
 
 # Not DisableActiveContent: it leaves the charts of every document blank.
@@ -97,6 +105,8 @@ class MadePdf(NamedTuple):
     path: Path
     lacking: list[str]
     """Fonts of the document that this machine does not have; none where LibreOffice works without fontconfig."""
+    boxes: list[str]
+    """Characters on its pages that no font of this machine has, drawn as boxes; none where fontconfig does not tell."""
 
 
 def find_libreoffice() -> Path | None:
@@ -137,6 +147,7 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     Raises:
         Unusable: LibreOffice is missing, or the document must not be opened.
         OfficeFailedError: LibreOffice made no PDF of it.
+        CpuLimitReached: it has used the CPU time that the kernel lets a process of the attempt have.
         OSError: the disk is full.
     """
     program = require_libreoffice(source.name, kind)
@@ -150,10 +161,17 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     )
     document = folder / "in" / f"document.{kind}"
     shutil.copyfile(source, document)
+    limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
     for _ in range(_STARTS):
-        code, line, lacking = _run(_command(program, folder, document), folder, check_stop)
+        before = _cpu_of_children()
+        code, line, asked = _run(_command(program, folder, document), folder, check_stop)
         if code != _START_AGAIN:
             break
+    # By its exit code it cannot be told: LibreOffice makes a SIGABRT of the kernel's SIGXCPU.
+    if code and limit != resource.RLIM_INFINITY and _cpu_of_children() - before >= _NEARLY * limit:
+        raise CpuLimitReached(
+            f"LibreOffice used the {limit:,} s of CPU time that the attempt may have, reading {source.name}"
+        )
     pdf = folder / "out" / "document.pdf"
     if code in _KILLED:  # what it had written until then may be there
         raise OfficeFailedError(
@@ -166,12 +184,18 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
             f"LibreOffice made no PDF of {source.name} ({line or 'it said nothing'}): "
             "save it anew with the program it comes from"
         )
-    return MadePdf(pdf, lacking)
+    return MadePdf(pdf, asked.fonts, without_font(asked.characters))
 
 
-def without_font(text: str) -> list[str]:
-    """The characters of a text that no font has which LibreOffice finds; none where fontconfig does not tell."""
-    wanted = sorted({one for one in text if not one.isascii() and _is_drawn(one)})
+def _cpu_of_children() -> float:
+    """CPU seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def without_font(characters: set[str]) -> list[str]:
+    """Those that no font has which LibreOffice finds; none where fontconfig does not tell."""
+    wanted = sorted(filter(_is_drawn, characters))
     program = shutil.which("fc-list")
     if not wanted or program is None:
         return []
@@ -222,8 +246,16 @@ def without_network() -> tuple[str, ...]:
     return ()
 
 
-def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tuple[int, str, list[str]]:
-    """The program's exit code, the last line that it printed, and the fonts that it did not find."""
+class _Asked(NamedTuple):
+    """What LibreOffice did not find by itself, and asked fontconfig for."""
+
+    fonts: list[str]
+    characters: set[str]
+    """Those that the font of their text lacks. Another may have them."""
+
+
+def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tuple[int, str, _Asked]:
+    """The program's exit code, the last line that it printed, and what it did not find."""
     environment = {
         "PATH": os.pathsep.join(filter(None, (os.environ.get("PATH"), os.defpath))),  # soffice is a shell script
         "HOME": str(folder / "home"),
@@ -256,17 +288,18 @@ def _run(command: list[str], folder: Path, check_stop: Callable[[], None]) -> tu
     finally:
         _kill_group(process)
         with (folder / "printed").open("rb") as printed, (folder / "said").open("w+b") as said:
-            lacking = _sift(printed, said)
+            asked = _sift(printed, said)
             lines = pass_on(said)
-    return process.returncode, "".join(lines[-1:]), lacking
+    return process.returncode, "".join(lines[-1:]), asked
 
 
-def _sift(printed: BinaryIO, said: BinaryIO) -> list[str]:
-    """Write what LibreOffice itself has printed to `said`; the rest tells which fonts of the document it did not find.
+def _sift(printed: BinaryIO, said: BinaryIO) -> _Asked:
+    """Write what LibreOffice itself has printed to `said`; the rest tells what of the document it did not find.
 
-    It asks fontconfig only then, or, with a set of characters, where a font lacks some.
+    It asks fontconfig only then: for a font, or, with a set of characters, where a font lacks some.
     """
     lacking: set[str] = set()
+    characters: set[str] = set()
     loaded = inside = False
     family = b""
     for line in printed:
@@ -276,14 +309,25 @@ def _sift(printed: BinaryIO, said: BinaryIO) -> list[str]:
             inside, family = True, b""
             looked_for = line.startswith(_LOOKED_FOR)
         elif inside and (line.startswith((b"\t", b"(")) or not line.strip()):
-            if looked_for and loaded and (found := _FAMILY.match(line)):
+            if not (looked_for and loaded):
+                continue
+            if found := _FAMILY.match(line):
                 family = found[1]
             elif line.startswith(b"\tcharset:"):
                 family = b""
+            elif row := _ROW.fullmatch(line):
+                characters.update(_members(int(row[1], 16) << 8, row[2].split()))
         else:
             inside, loaded = False, loaded or line.startswith(_LOADED)
             said.write(line)
-    return sorted(lacking)
+    return _Asked(sorted(lacking), characters - {_MEASURED})
+
+
+def _members(first: int, words: list[bytes]) -> Iterator[str]:
+    """The characters of a row from `first`, of which each word has 32."""
+    for place, word in enumerate(words):
+        bits = int(word, 16)
+        yield from (chr(first + 32 * place + bit) for bit in range(32) if bits >> bit & 1)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

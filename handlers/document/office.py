@@ -10,13 +10,21 @@ from ...events.counted import counted
 from ..contract import TaskContext
 from ..pieces import Pieces, seal
 from .archive import broken_parts
-from .kinds import PACKED
+from .kinds import OFFICE, PACKED
 from .libreoffice import convert_to_pdf
 
 _NUMBER = 0
 """The number of its piece. Pages have their own number, from 1."""
-_MOST_FONTS = 10
-"""Fonts that a note names."""
+_MOST_NAMED = 10
+"""Fonts, or characters, that a note names."""
+
+
+class _Lacking(msgspec.Struct, frozen=True):
+    """What this machine did not have when the PDF was made, maybe by an earlier attempt."""
+
+    fonts: list[str] = []
+    boxes: list[str] = []
+    """Characters that no font has."""
 
 
 class OfficePdf:
@@ -28,8 +36,7 @@ class OfficePdf:
         self._pieces = pieces
         self._kind = kind
         self._done = done
-        self._fonts = context.work_dir / "fonts.json"
-        """The fonts that the document lacked when its PDF was made, maybe by an earlier attempt."""
+        self._lacking = context.work_dir / "lacking.json"
 
     def path(self, source: Path | None = None) -> Path:
         """The PDF, which is made if no attempt has.
@@ -51,9 +58,9 @@ class OfficePdf:
         folder = context.work_dir / "office"
         try:
             pdf = convert_to_pdf(source, self._kind, folder, context.check_stop)
-            part = self._fonts.with_suffix(".part")
-            part.write_bytes(msgspec.json.encode(pdf.lacking))
-            seal(part, self._fonts)
+            part = self._lacking.with_suffix(".part")
+            part.write_bytes(msgspec.json.encode(_Lacking(pdf.lacking, pdf.boxes)))
+            seal(part, self._lacking)
             pdf.path.replace(pieces.part(_NUMBER))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -61,17 +68,28 @@ class OfficePdf:
         pieces.save(self._done, "LibreOffice is done")
 
     def notes(self) -> list[str]:
-        """Notes on fonts that the document lacks, and on parts of it that are damaged."""
-        broken = broken_parts(self._context.input_file) if self._kind in PACKED else []
-        return [*self._font_notes(), *broken]
+        """Notes on fonts and characters that this machine lacks, and on parts of the document that are damaged.
 
-    def _font_notes(self) -> list[str]:
+        Of a text, whose fonts are ours, on characters alone.
+        """
         try:
-            fonts = msgspec.json.decode(self._fonts.read_bytes(), type=list[str])
+            lacking = msgspec.json.decode(self._lacking.read_bytes(), type=_Lacking)
         except (FileNotFoundError, msgspec.DecodeError):  # the PDF is that of an earlier version
-            return []
-        if not fonts:
-            return []
-        names = [name if name.isprintable() else ascii(name) for name in fonts[:_MOST_FONTS]]
-        more = [counted(len(fonts) - _MOST_FONTS, "more font")] if len(fonts) > _MOST_FONTS else []
-        return [f"fonts that are not on this machine, and for which others stand in: {', '.join(names + more)}"]
+            lacking = _Lacking()
+        broken = broken_parts(self._context.input_file) if self._kind in PACKED else []
+        return [*(_font_notes(lacking.fonts) if self._kind in OFFICE else []), *_box_notes(lacking.boxes), *broken]
+
+
+def _font_notes(fonts: list[str]) -> list[str]:
+    if not fonts:
+        return []
+    names = [name if name.isprintable() else ascii(name) for name in fonts[:_MOST_NAMED]]
+    more = [counted(len(fonts) - _MOST_NAMED, "more font")] if len(fonts) > _MOST_NAMED else []
+    return [f"fonts that are not on this machine, and for which others stand in: {', '.join(names + more)}"]
+
+
+def _box_notes(boxes: list[str]) -> list[str]:
+    if not boxes:
+        return []
+    some = " ".join(one if one.isprintable() else f"U+{ord(one):04X}" for one in boxes[:_MOST_NAMED])
+    return [f"no font on this machine has {counted(len(boxes), 'character')} of it, drawn as boxes, such as {some}"]

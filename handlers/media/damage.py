@@ -31,7 +31,10 @@ _MOST_ENTRIES = 1_000_000
 def unreadable(path: Path, reader: str, words: str) -> Unusable:
     """The error to raise when the library `reader` cannot read a picture and reports `words`."""
     if fault := fault_in(path):
-        return Unusable(f"{path.name} is damaged: {fault}")
+        return Unusable(
+            f"{path.name} is damaged: {fault}: get it anew, or save as png what another program shows of it, and take "
+            "that"
+        )
     return Unusable(
         f"{path.name} cannot be read by {reader} ({words}), and nothing proves that it is damaged: "
         "save it as png with the program it comes from, and take that"

@@ -69,6 +69,8 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     rotation: int
     """Degrees counter-clockwise that set the picture upright: 0, 90, 180 or 270."""
+    slant: int = 0
+    """Degrees counter-clockwise, up to 45, by which it would have to be turned besides."""
     mirrored: bool
     """Whether top and bottom swap before that."""
     time_base: Fraction
@@ -213,6 +215,7 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
             width=first.width if first else context.width,  # the decoder may have passed a change of size
             height=first.height if first else context.height,
             rotation=round(first.rotation / _QUARTER) * _QUARTER % 360 if first else 0,
+            slant=_slant(first) if first else 0,
             mirrored=first is not None and _is_mirrored(first),
             time_base=as_fraction(stream.time_base),
             rate=rate,
@@ -317,6 +320,10 @@ def _is_rgb(frame: VideoFrame) -> bool:
 
 
 _SIDE = 64
+
+
+def _slant(frame: VideoFrame) -> int:
+    return int(frame.rotation - round(frame.rotation / _QUARTER) * _QUARTER)
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
@@ -604,10 +611,18 @@ def colour_notes(source: VideoSource) -> list[str]:
     return ["its colours are wrong: they need the metadata of Dolby Vision"] if source.light.dolby_alone else []
 
 
+def slant_notes(source: VideoSource) -> list[str]:
+    """A note if its pictures stay slanting."""
+    if not source.slant:
+        return []
+    way = "counter-clockwise" if source.slant > 0 else "clockwise"
+    return [f"the film asks to be turned by {abs(source.slant)}° more {way}, which is not done: only quarter turns are"]
+
+
 def still_notes(source: VideoSource) -> list[str]:
     """Notes on what is wrong in pictures of its frames."""
     transparency = ["transparency dropped"] if source.transparent else []
-    return [*colour_notes(source), *transparency, *damage_notes(source)]
+    return [*slant_notes(source), *colour_notes(source), *transparency, *damage_notes(source)]
 
 
 def begin_notes(source: VideoSource) -> list[str]:

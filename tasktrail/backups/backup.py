@@ -199,7 +199,7 @@ def back_up(
     """
     paths = DataPaths(path_of(data, "data"))
     wanted = path_of(destination, "destination").absolute()
-    if str(destination).endswith(("/", "/.")) and not is_dir(wanted):  # a `Path` ends with neither
+    if str(destination).endswith(("/", "/.")) and not _is_folder(wanted):  # a `Path` ends with neither
         raise InvalidPath(f"There is no folder {wanted}", field="destination", remedy="Make it first.")
     earlier = path_of(base, "base").absolute() if base is not None else None
     paths.refuse_unusable()
@@ -294,13 +294,25 @@ def _fitting(log: Path, base: Path) -> tuple[Path | None, str]:
 
 def _target(destination: Path) -> tuple[Path, bool]:
     """Return the file to make, and whether its name is final."""
-    named = not is_dir(destination)
+    named = not _is_folder(destination)
     target = destination if named else destination / "tasktrail-backup"
     if named and (exists(target) or target.is_symlink()):
         raise InvalidPath(f"{target} exists already", field="dest", remedy="Name another file, or a folder.")
     if not is_dir(target.parent):
         raise InvalidPath(f"There is no folder {target.parent}", field="dest", remedy="Make it first.")
     return target, named
+
+
+def _is_folder(destination: Path) -> bool:
+    """Whether it is a folder. Raises InvalidPath if the system does not tell, as of a name that is too long."""
+    try:
+        return is_dir(destination)
+    except OSError as error:
+        raise InvalidPath(
+            f"{destination} can be no backup: {error.strerror}",
+            field="destination",
+            remedy="Name another file, or a folder.",
+        ) from error
 
 
 def _give_name(part: Path, target: Path) -> None:

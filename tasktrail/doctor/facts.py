@@ -277,8 +277,9 @@ def _file_system(path: Path) -> str:
 
 def _secrets_are_open(file: Path) -> bool:
     try:
-        table = tomllib.loads(read_small(file).decode())
-        readable = bool(file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+        status = file.stat()
+        table = tomllib.loads(read_small(file, status.st_size).decode())  # a file that is named may have any size
+        readable = bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH))
     except (OSError, ValueError):
         return False
     smtp = table.get("smtp")

@@ -110,3 +110,19 @@ def test_the_readers_of_a_kind_are_those_that_accept_it() -> None:
         for kind in task_type.accepts:
             found.setdefault(kind, set()).add(task_type.name)
     assert {kind: set(names) for kind, names in READERS.items()} == found
+
+
+def test_a_dv_that_begins_within_a_frame_is_a_video_all_the_same(tmp_path: Path) -> None:
+    """FFmpeg looks for the first whole frame, and a batch called the file damaged."""
+    kinds = b"\x1f\x3f\x5f\x5f\x76\x96"
+    blocks = b"".join(bytes((kinds[number % 6], 0x07 + 16 * (number % 10), number)) + bytes(77) for number in range(60))
+    for name, content, kind in (
+        ("a.dv", blocks[50:], "video"),
+        ("b.dv", blocks[400:], "video"),
+        ("c.dv", bytes(4800), None),
+        ("d.dv", b"\xff" * 4800, None),
+        ("e.dv", b"\x1f" * 79, None),
+        ("f.raw", blocks[50:], None),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert kind_of(tmp_path / name) == kind, name

@@ -145,6 +145,14 @@ def test_a_name_that_is_taken_meanwhile_stays_taken(data: Path, tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "data"]
 
 
+@pytest.mark.parametrize("name", ["x" * 300, f"{'y' * 300}/a.db", f"{'z' * 300}/"])
+def test_a_name_that_is_too_long_is_refused_as_such(data: Path, tmp_path: Path, name: str) -> None:
+    """From Python it was an OSError, which only the command line put into words."""
+    with pytest.raises(InvalidPath, match="File name too long") as caught:
+        back_up(data, f"{tmp_path}/{name}")
+    assert caught.value.field == "destination"
+
+
 @pytest.mark.parametrize("missing", ["log", "folder"])
 def test_without_a_log_or_a_folder_there_is_no_backup(data: Path, tmp_path: Path, missing: str) -> None:
     folder = tmp_path / "empty" if missing == "log" else data

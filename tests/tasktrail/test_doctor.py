@@ -20,10 +20,12 @@ from scripted_witness import ScriptedWitness
 from tasktrail.actors.executor import Capabilities
 from tasktrail.actors.machine import ControlGroup, ControlGroups, MachineLimits
 from tasktrail.actors.secret import Secret
+from tasktrail.config.load import load_config
 from tasktrail.config.settings import Config, Smtp
 from tasktrail.doctor.facts import Facts, Folder, Lack, Validity, WitnessSeen, collect_facts
 from tasktrail.doctor.rules import apply_rules, examine, has_wal_reset_bug, worst
 from tasktrail.events import Created, Fact
+from tasktrail.events.log.files import LARGEST_SMALL
 from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.handlers.contract import Diagnosis
@@ -448,6 +450,14 @@ def test_secrets_in_a_file_that_others_can_read_are_found(
     file.chmod(mode)
     assert collect_facts(tmp_path, Config()).config_is_open is is_open
     assert collect_facts(tmp_path / "data", Config(), file).config_is_open is is_open
+
+
+def test_secrets_in_a_large_file_are_found(tmp_path: Path) -> None:
+    """A file that is named is read whatever its size, so its secrets are in use."""
+    file = tmp_path / "large.toml"
+    file.write_text("#" * LARGEST_SMALL + '\n[smtp]\nhost = "mail"\nsender = "a@b"\nuser = "a"\npassword = "x"\n')
+    file.chmod(0o644)
+    assert collect_facts(tmp_path / "data", load_config(tmp_path, file=file, environment={}), file).config_is_open
 
 
 def test_a_file_system_that_is_mounted_read_only_is_no_matter_of_permissions(

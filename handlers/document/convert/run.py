@@ -13,7 +13,6 @@ from ...media.result import output_fields
 from ...pieces import Pieces, fingerprint
 from ..html import markdown_html, text_html
 from ..kinds import OFFICE, document_kind
-from ..libreoffice import without_font
 from ..office import OfficePdf
 from ..page_list import choose_pages
 from ..pdf import PdfPages
@@ -22,8 +21,6 @@ from .options import DocumentConvertOptions
 
 _MOST_CHARACTERS = {"text": 4_000_000, "markdown": 1_000_000}
 """LibreOffice needs seconds and tens of MB for each million of a text, and ten times as much for Markdown."""
-_MOST_NAMED = 10
-"""Characters without a font that a note names."""
 _PDF_MADE = 90.0
 """Percent of the work when LibreOffice has made its PDF."""
 
@@ -44,11 +41,8 @@ def run(context: TaskContext[DocumentConvertOptions]) -> Finished:
     if kind != "pdf":
         pieces = Pieces(context, _fingerprint(context, kind), stem="page", suffix=".piece")
         office = OfficePdf(context, pieces, kind if kind in OFFICE else "html", done=_PDF_MADE)
-        if kind in OFFICE:
-            pdf, notes = office.path(), office.notes()
-        else:  # its fonts are ours
-            text = _read(context, kind)
-            pdf, notes = office.path(_as_html(context, kind, text)), _boxes(text)
+        pdf = office.path() if kind in OFFICE else office.path(_as_html(context, kind))
+        notes = office.notes()
     context.check_stop()
     with closing(PdfPages(pdf, source.name)) as pages:
         count = pages.count
@@ -73,15 +67,8 @@ def _fingerprint(context: TaskContext[DocumentConvertOptions], kind: str) -> str
     return fingerprint(context.input_file, kind, versions, version=context.input_version)
 
 
-def _boxes(text: str) -> list[str]:
-    lacking = without_font(text)
-    if not lacking:
-        return []
-    some = "".join(lacking[:_MOST_NAMED])
-    return [f"no font on this machine has {counted(len(lacking), 'character')} of it, drawn as boxes, such as {some}"]
-
-
-def _read(context: TaskContext[DocumentConvertOptions], kind: str) -> str:
+def _as_html(context: TaskContext[DocumentConvertOptions], kind: str) -> Path:
+    """The text as a page of HTML, under the name of the input, which messages name. Raises Unusable."""
     source = context.input_file
     text = read_text(source, unseen=True)
     if len(text) > _MOST_CHARACTERS[kind]:
@@ -89,12 +76,6 @@ def _read(context: TaskContext[DocumentConvertOptions], kind: str) -> str:
             f"{source.name} has more than {counted(_MOST_CHARACTERS[kind], 'character')} of {kind}: split it, or draw "
             "its pages with document_preview"
         )
-    return text
-
-
-def _as_html(context: TaskContext[DocumentConvertOptions], kind: str, text: str) -> Path:
-    """The text as a page of HTML, under the name of the input, which messages name."""
-    source = context.input_file
     html = (markdown_html if kind == "markdown" else text_html)(text, source.stem)
     folder = context.work_dir / "html"
     folder.mkdir(exist_ok=True)

@@ -182,6 +182,8 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     sha256: str
     late: int = 0
     """Frames left out before the first frame of the next segment, because their times jump back."""
+    resized: int = 0
+    """Frames that have another size in the source than its first picture."""
 
     @property
     def name(self) -> str:
@@ -267,6 +269,11 @@ class SavedConversion(msgspec.Struct, frozen=True, kw_only=True):
     def late(self) -> int:
         """Frames left out because their times jump back."""
         return sum(segment.late for segment in self.segments)
+
+    @property
+    def resized(self) -> int:
+        """Frames that have another size in the source than its first picture."""
+        return sum(segment.resized for segment in self.segments)
 
     @property
     def last_moment(self) -> int | None:

@@ -16,7 +16,7 @@ from ...media.result import output_fields
 from ...pieces import fingerprint, fingerprint_anywhere, hash_of, remove_others
 from ..frames import GIVE_TIMES, UndecodableError, beyond_use, has_fields, undecodable
 from ..opening import left_out_note, open_input
-from ..source import VideoSource, begin_notes, damage_notes, read_source, source_fields
+from ..source import VideoSource, begin_notes, damage_notes, read_source, slant_notes, source_fields
 from .burning import Burner, choose_burned
 from .checkpoint import FinishedPart, SavedConversion, SegmentPlan, choose_cuts, shares_of, step_for, stretches_of
 from .copied_picture import CopiedPicture, lost_picture_notes, refuse_uncopyable
@@ -490,7 +490,7 @@ class _Conversion:
         if self._copied:
             picture = [*self._copied.notes, *lost_picture_notes(self._source, self._context.output_part, form)]
         else:
-            picture = begin_notes(self._source)
+            picture = [*begin_notes(self._source), *slant_notes(self._source)]
             picture += picture_notes(self._source, self._pixels, self._context.options, self._target.video_codec)
             picture += light_notes(self._target, self._source, self._pixels)
             picture += self._burned.notes if self._burned else ()
@@ -526,7 +526,7 @@ class _Conversion:
         ]
 
     def _left_out(self) -> list[str]:
-        """Notes on how much of the wanted picture could not be decoded."""
+        """Notes on how much of the wanted picture could not be decoded, or is not as it was."""
         after, until = self._saved.plan.after, self._saved.plan.until
         refused = sum(
             (after is None or moment > after) and (until is None or moment <= until) for moment in self._saved.refused
@@ -535,6 +535,9 @@ class _Conversion:
         if late := self._saved.late:
             left = f"{counted(late, 'picture')} {plural(late, 'is', 'are')} left out"
             notes.append(f"{left}: their times jump back, as in files that were joined or are damaged")
+        if resized := self._saved.resized:
+            have = f"{counted(resized, 'picture')} {plural(resized, 'has', 'have')}"
+            notes.append(f"{have} another size than the first, and {plural(resized, 'is', 'are')} stretched to it")
         return notes
 
 

@@ -104,13 +104,15 @@ def encode_segments(
     encoder: SegmentEncoder | None = None
     last: VideoFrame | None = None
     shaped: VideoFrame | None = None
-    late = 0
+    late = resized = 0
     is_begun = after is None
+    size = (encoding.source.width, encoding.source.height)
 
     def finish(encoder: SegmentEncoder) -> Segment:
-        nonlocal late
+        nonlocal late, resized
         before, late = late, reading.late
-        return msgspec.structs.replace(encoder.finish(), late=late - before)
+        others, resized = resized, 0
+        return msgspec.structs.replace(encoder.finish(), late=late - before, resized=others)
 
     try:
         for moment, frame in wanted_frames(encoding.source, encoding.plan.start, after, until, reading):
@@ -124,6 +126,7 @@ def encode_segments(
                 encoder = backend.segment_encoder(encoding, number, reading.tick)
             if shaped is None or frame is not last:
                 last, shaped = frame, shaper.shape(frame)
+            resized += (frame.width, frame.height) != size
             encoder.encode(moment, encoding.burner.burned(shaped, moment) if encoding.burner else shaped)
             yield moment
         if encoder is not None:

@@ -1,5 +1,7 @@
 """`document_convert`, with LibreOffice where it is installed, and otherwise with a script in its place."""
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,17 +255,41 @@ def test_a_text_reaches_libreoffice_as_html_that_names_no_other_file(
     assert '<p>its text near <a href="https://example.org/">far</a> &lt;b&gt;raw&lt;/b&gt;</p>' in seen
 
 
-def test_characters_that_no_font_has_are_told(
-    document: Callable[..., Path], convert: Callable[..., Any], pretender: Callable[[str], Path], tmp_path: Path
+def asked_for(page: int, characters: str) -> str:
+    """Return what fontconfig prints when LibreOffice asks for characters, all on the page of 256, that a font lacks."""
+    words = [sum(1 << ord(one) % 32 for one in characters if ord(one) // 32 == 8 * page + place) for place in range(8)]
+    row = " ".join(f"{word:08x}" for word in words)
+    return (
+        f'Match Pattern has 3 elts (size 16)\n\tfamily: "Arial"(s)\n\tcharset: \n\t{page:04x}: {row}\n(s)\n\n'
+        'Best score 0\nPattern has 1 elts (size 16)\n\tfamily: "Arial"(s)\n\tcharset: \n\t0021: '
+        f"{' '.join(['ffffffff'] * 8)}\n(s)\n\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["in.odt", "in.md"])
+def test_characters_on_the_pages_that_no_font_has_are_told(
+    name: str,
+    odt: Callable[..., Path],
+    document: Callable[..., Path],
+    convert: Callable[..., Any],
+    pretender: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
-    """They became boxes without a word."""
-    fonts = pretender(GIVES_OUT.format(document(1))).with_name("fc-list")
+    """They became boxes without a word. It is LibreOffice that says which characters it has set, whatever the file."""
+    printed = asked_for(4, "Ж") + "convert a as b\n" + asked_for(0x30, "、") + asked_for(0x30, "かな")
+    printed += asked_for(0x6F, "漢") + asked_for(0x1F4, "👧") + asked_for(0xF0, "\uf0b7") + asked_for(0x20, "\u200d")
+    made = GIVES_OUT.format(document(1))
+    fonts = pretender(f"{made}; cat <<'.'\n{printed}.").with_name("fc-list")
     fonts.write_text("#!/bin/sh\necho ':charset=20-7e a0-ff 5b57'\necho ':charset=6f22'\n")
     fonts.chmod(0o755)
-    source = tmp_path / "a.txt"
-    source.write_text("Größe 漢字 \ufe0fかな かな")
-    note = "no font on this machine has 2 characters of it, drawn as boxes, such as かな"
-    assert done(convert(source))["notes"] == [note]
+    source = tmp_path / "in.md"
+    source.write_text("one \\u304b")
+    source = odt() if name == "in.odt" else source
+    context = convert(source, crash_after=1)
+    with pytest.raises(SimulatedCrash):
+        run_handler(document_convert, context)
+    note = "no font on this machine has 4 characters of it, drawn as boxes, such as か な U+F0B7 👧"
+    assert done(context.resumed())["notes"] == [note]
     fonts.write_text("#!/bin/sh\nexit 1\n")
     assert "notes" not in done(convert(source, "again.pdf"))
 
@@ -289,6 +315,19 @@ def test_html_has_the_text_and_nothing_of_it_acts() -> None:
     assert '<table border="1"' in page
     assert "b.html" not in page
     assert '<p>p <a href="MAILTO:a@b">m</a></p>' in page
+
+
+@pytest.mark.parametrize("between", [" ", "_"])
+def test_no_line_is_longer_than_what_libreoffice_sets_quickly(between: str) -> None:
+    """One line of 1 MB took more CPU time than an attempt may use, eight times as much as the same text in lines."""
+    text = between.join(["lorem", "ipsum"] * 10_000)
+    page = text_html(f"{text}\nshort\f{text}", "t")
+    body = page[page.index("<pre>") :]
+    assert max(map(len, body.split("\n"))) < 20_500
+    pieces = [piece for piece in re.sub("<[^>]*>", "\n", body).split("\n") if piece]
+    assert "".join(pieces) == f"{text}short{text}"
+    if between == " ":
+        assert all(piece.endswith((" ", "ipsum", "short")) for piece in pieces)
 
 
 # --- with LibreOffice ------------------------------------------------------------------------------------------------
@@ -326,3 +365,17 @@ def test_texts_become_pages_of_a4(convert: Callable[..., Any], tmp_path: Path) -
     done(context)
     assert words(context.output_file) == ["Title Some text of it a b 1 2"]
     assert [(round(width), round(height)) for width, height in page_sizes(context.output_file)] == [(595, 842)]
+
+
+@needs_libreoffice
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("fc-list") is None, reason="fontconfig's fc-list is not there")
+def test_only_characters_that_are_drawn_are_looked_for_in_fonts(
+    odt: Callable[..., Path], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The last plane is for private use: no font of a machine has these."""
+    notes = tmp_path / "a.md"
+    notes.write_text("seen &#x10FFF0; and &lt;\n\n[text](https://example.org/\U0010fff1)\n")
+    told = "no font on this machine has 1 character of it, drawn as boxes, such as U+10FFF0"
+    assert done(convert(notes, "notes.pdf"))["notes"] == [told]
+    assert done(convert(odt("seen \U0010fff0"), "office.pdf"))["notes"] == [told]

@@ -24,6 +24,7 @@ from tasktrail.handlers import Finished, Rejected, Stopped
 from tasktrail.handlers.document import libreoffice
 from tasktrail.handlers.document.libreoffice import OfficeFailedError
 from tasktrail.handlers.document.preview.options import DocumentPreviewOptions, check
+from tasktrail.handlers.errors import CpuLimitReached
 from tasktrail.testing import SimulatedCrash, job_for
 
 Prepare = Callable[..., Any]
@@ -199,6 +200,30 @@ def test_a_kill_of_libreoffice_is_not_blamed_on_the_document(
     rule = matching_rule("OfficeFailedError", str(caught.value), exit_code=caught.value.returncode)
     assert rule is not None
     assert rule.retryable
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "trap 'kill -ABRT $$' XCPU; while :; do :; done",
+        "trap 'exit 134' XCPU; while :; do :; done",
+        'for last; do :; done; echo "%PDF-1.7" > "$(dirname "$last")/../out/document.pdf"; while :; do :; done',
+    ],
+    ids=["turned into an abort", "under a script", "in the middle of the PDF"],
+)
+def test_the_limit_of_cpu_time_is_not_blamed_on_the_document(
+    odt: Odt,
+    prepare: Prepare,
+    draw: Draw,
+    pretender: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+) -> None:
+    """LibreOffice ends with SIGABRT after the kernel has sent it SIGXCPU, as after any fault of its own."""
+    pretender(f"ulimit -S -t 2; {script}")  # so short a time is counted roughly
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1, resource.RLIM_INFINITY))  # this process has used more
+    with pytest.raises(CpuLimitReached, match=r"the 1 s of CPU time that the attempt may have, reading in\.odt"):
+        draw(prepare(odt()))
 
 
 def test_a_full_disk_is_not_blamed_on_the_document(

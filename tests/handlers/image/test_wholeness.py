@@ -82,6 +82,7 @@ def test_a_picture_that_was_cut_is_called_damaged_by_both_types(tmp_path: Path, 
     for outcome in both(path):
         assert isinstance(outcome, Rejected)
         assert f"{name} is damaged: it was cut" in outcome.reason
+        assert outcome.reason.endswith("get it anew, or save as png what another program shows of it, and take that")
 
 
 def png_of(*chunks: tuple[bytes, bytes]) -> bytes:

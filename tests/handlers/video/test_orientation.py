@@ -92,3 +92,27 @@ def test_a_thumbnail_and_a_preview_are_upright(
         found = picture.convert("RGB")
     assert apart(found.resize(wanted.size), wanted) < 12
     assert (found.width > found.height) == (wanted.width > wanted.height)
+
+
+def test_a_rotation_that_is_no_quarter_turn_is_told(
+    scene: Image.Image, tmp_path: Path, prepare: Callable[..., Any], convert: Any
+) -> None:
+    """It was left out without a word."""
+    path = tmp_path / "in.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = *scene.size, "yuv444p"
+        slant = round(ONE / 2**0.5)
+        stream.set_display_matrix([slant, slant, 0, -slant, slant, 0, 0, 0, 1 << 30])
+        for _ in range(10):
+            output.mux(stream.encode(VideoFrame.from_ndarray(np.asarray(scene), "rgb24")))
+        output.mux(stream.encode(None))
+    told = "the film asks to be turned by 45° more clockwise, which is not done: only quarter turns are"
+    converted = convert(prepare(path))
+    still = RecordingContext(
+        VideoThumbnailOptions(position="0"), work_dir=tmp_path, input_file=path, output_file=tmp_path / "out.png"
+    )
+    for outcome in (converted, run_handler(video_thumbnail, still)):
+        assert isinstance(outcome, Finished)
+        assert told in outcome.result["notes"]

@@ -12,6 +12,7 @@ import pytest
 from tasktrail.handlers.video import source as module
 from tasktrail.handlers.video.frames import pick_frames, spread
 from tasktrail.handlers.video.source import read_source
+from tasktrail.testing import SimulatedCrash
 
 CLIPS: dict[str, dict[str, Any]] = {
     "b-frames": {"options": {"bf": "3", "g": "30"}},
@@ -116,9 +117,12 @@ def test_a_video_ends_behind_its_last_frame_whatever_the_header_says(
 
 
 def test_a_film_whose_size_changes_midway_has_the_size_of_its_first_picture(
-    clips: Callable[..., Path], tmp_path: Path
+    clips: Callable[..., Path], tmp_path: Path, prepare: Callable[..., Any], convert: Any
 ) -> None:
-    """As a camera or a television channel does it. The decoder has passed the change when the beginning was read."""
+    """As a camera or a television channel does it. The decoder has passed the change when the beginning was read.
+
+    A conversion stretches what follows, and says so, also after a crash.
+    """
     path = tmp_path / "changes.ts"
     with (
         av.open(str(clips(suffix=".ts", audio="", seconds=1))) as first,
@@ -143,3 +147,9 @@ def test_a_film_whose_size_changes_midway_has_the_size_of_its_first_picture(
                 output.mux(packet)
     source = read_source(path)
     assert (source.width, source.height) == (160, 120)
+    context = prepare(path, segment_seconds=1, crash_after=2)
+    with pytest.raises(SimulatedCrash):
+        convert(context)
+    result = convert(context.resumed()).result
+    assert (result["width"], result["height"]) == (160, 120)
+    assert "50 pictures have another size than the first, and are stretched to it" in result["notes"]
