@@ -108,7 +108,8 @@ class Eraser(Actor):
         if not pending:
             return
         self._destroy_keys(pending.values())
-        self._ask_snapshotter(DeleteSnapshots(), _WITHIN)
+        if isinstance(kept := self._ask_snapshotter(DeleteSnapshots(), _WITHIN), TasktrailError):
+            raise kept
         if not self._rebuilding.acquire(blocking=False):
             raise Postponed("The views are being rebuilt: the erasure goes on after that")
         try:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from ..events.clock import Clock
 from ..events.errors import TasktrailError
+from ..events.log.files import own_file
 from ..events.reports import AttemptEnded, Report, Run, Stop
 from ..events.task_events import Estimated
 from ..handlers.pictures import MEMORY, PICTURE_HOMES, PICTURE_NAME, picture_type
@@ -38,7 +39,6 @@ _KEPT_REFUSALS = 1_000
 _LARGEST = 1024 * 1024
 _JPEG = b"\xff\xd8\xff"
 _CLOSE_WITHIN = 5.0
-_MODE = 0o600
 
 logger = get_logger(__name__)
 
@@ -106,6 +106,10 @@ class PictureMaker:
             self._used_at = self._clock.monotonic()
             if key in self._refused:
                 return _failed(NoPicture(self._refused[key]))
+            try:
+                self._index()
+            except OSError as error:
+                return _failed(NoPicture(f"The folder of pictures cannot be used: {error.strerror}"))
             if data := self._read_kept(key):
                 done: Future[bytes] = Future()
                 done.set_result(data)
@@ -178,11 +182,10 @@ class PictureMaker:
         if key not in kept:
             return b""
         kept.move_to_end(key)
-        try:
-            return (self._folder / f"{key}.jpg").read_bytes()
-        except OSError:
+        data = _read_picture(self._folder / f"{key}.jpg")
+        if not data:
             del kept[key]
-            return b""
+        return data
 
     def _index(self) -> "OrderedDict[str, int]":
         if self._kept is None:
@@ -190,10 +193,13 @@ class PictureMaker:
                 remove_folder(self._work)
             for folder in (self._folder, self._work):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            files = ((file.stat(), file.stem) for file in self._folder.glob("*.jpg"))
-            self._kept = OrderedDict(
-                (key, status.st_size) for status, key in sorted(files, key=lambda one: one[0].st_mtime)
-            )
+            files = list[tuple[float, str, int]]()
+            for file in self._folder.glob("*.jpg"):
+                with suppress(OSError):
+                    status = file.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        files.append((status.st_mtime, file.stem, status.st_size))
+            self._kept = OrderedDict((key, size) for _at, key, size in sorted(files))
         return self._kept
 
     def _keep(self, key: str, data: bytes) -> None:
@@ -201,7 +207,7 @@ class PictureMaker:
         file = self._folder / f"{key}.jpg"
         try:
             part = self._folder / f"{key}.part"
-            with open(part, "wb", opener=lambda name, flags: os.open(name, flags, _MODE)) as out:
+            with os.fdopen(own_file(part, os.O_WRONLY | os.O_TRUNC), "wb") as out:
                 out.write(data)
             part.replace(file)
         except OSError as error:  # a full disk: it is made again the next time
@@ -298,7 +304,7 @@ def _result(run: Run, ended: AttemptEnded) -> tuple[bytes, str]:
 
 
 def _read_picture(path: Path) -> bytes:
-    """Read the worker's picture; empty unless it is a regular file of bounded size that begins like a JPEG."""
+    """Read a picture; empty unless it is a regular file of bounded size that begins like a JPEG."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

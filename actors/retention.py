@@ -419,10 +419,9 @@ class Retention(Actor):
                         remove_entry(entry)
 
     def _drop_pictures(self) -> None:
-        with suppress(FileNotFoundError):
-            for path in self._pictures.iterdir():
-                if is_file(path):
-                    path.unlink(missing_ok=True)
+        for path in self._pictures.iterdir() if is_dir(self._pictures) else ():
+            if is_file(path):
+                path.unlink(missing_ok=True)
 
     def _views_are_old(self) -> bool:
         with self._forgetter.views() as conn:

@@ -22,6 +22,7 @@ from ..events.log.event_log import Head, ReadableLog
 from ..events.log.stubs import forgotten
 from ..events.recorded import Stub
 from ..events.state import fold
+from ..handlers.workspace import remove_entry
 from ..projections.findings import REMEDIES, Finding
 from ..projections.history import recall_from
 from ..projections.notices import TELLING
@@ -34,6 +35,7 @@ from .core.tasks import AsCreated, Tasks
 from .delivery.dispatcher import Dispatcher, Kept
 from .logger import get_logger
 from .snapshot_file import (
+    PART,
     Absent,
     OtherCode,
     Outdated,
@@ -291,11 +293,12 @@ def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
 
 
 def delete_snapshots(folder: Path) -> None:
-    """Delete all snapshots: the next ones are made from the whole log."""
-    if is_dir(folder):
-        clear_parts(folder)
-    for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
-        (folder / kind.name).unlink(missing_ok=True)
+    """Delete all snapshots: the next ones are made from the whole log. Raises `OSError`."""
+    if not is_dir(folder):
+        return
+    for entry in folder.iterdir():  # a folder that may not be read must not count as empty
+        if entry.name.endswith(PART) or entry.name in (SCHEDULER_SNAPSHOT.name, OUTBOX_SNAPSHOT.name):
+            remove_entry(entry)
 
 
 def kept_ids(state: SchedulerState, load: LoadTask) -> list[int]:

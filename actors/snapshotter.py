@@ -111,7 +111,13 @@ class Snapshotter(Actor):
             case DeleteSnapshots():
                 self._called_off = self._process.running
                 self._process.kill()
-                delete_snapshots(self._folder)
+                try:
+                    delete_snapshots(self._folder)
+                except OSError as error:
+                    return NotReady(
+                        f"The snapshots in {self._folder} cannot be deleted: {error}",
+                        remedy="Delete that folder, or let the user of the service delete what is in it.",
+                    )
                 return True
         return None
 

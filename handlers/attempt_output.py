@@ -6,8 +6,10 @@ stays; of the others the last two are kept. So a gap shows in the names, and a r
 
 import codecs
 import contextlib
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -166,9 +168,18 @@ class PrintedWriter:
 
 
 def _open_at_end(path: str) -> int:
-    """Open without `O_APPEND`, which would forbid moving bytes from a pipe."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Open without `O_APPEND`, which would forbid moving bytes from a pipe. Raises `OSError` if it is no file."""
+    fd = _plain_file(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
     os.lseek(fd, 0, os.SEEK_END)
+    return fd
+
+
+def _plain_file(path: str, flags: int) -> int:
+    """Open a file, and neither a link, which could lead anywhere, nor a pipe, which would be waited for."""
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no file", path)
     return fd
 
 
@@ -233,11 +244,11 @@ def _whole(data: bytes) -> bytes:
 
 def _read(path: Path, begin: int, most: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_plain_file) as file:
             file.seek(begin)
             return file.read(most)
     except OSError:
-        return b""  # it has just been removed to make room for newer output
+        return b""  # it has just been removed to make room for newer output, or is no file
 
 
 def _files(folder: Path, attempt: int) -> list[tuple[int, int]]:

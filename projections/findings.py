@@ -16,7 +16,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     """schema, file, index, epoch, archive, chain, gap, stub, version, time, unreadable, newer, illegal, answer, views,
     snapshot, seal, key (erased data can be read again, or other data cannot be read any more), missing (another file
-    knows a record that the log lacks), or unusable (a service that starts here could not follow it)."""
+    knows records that the log lacks, the first of them at the position), or unusable (a service that starts here could
+    not follow it)."""
     message: str
     remedy: str = ""
     """What to do about it."""

@@ -277,11 +277,12 @@ class _Walk:
             self.law.lose_retries()
         if (wrong := self.stubs.see(row)) is not None and len(self._wrong_stubs) < LIMIT:
             self._wrong_stubs.append(wrong)
+        fits = True
         if position == self.position + 1 and self.hash and row[3] != STUB:
-            self._check_chain(row[:14], digest)  # against the record before, if that could be read
+            fits = self._check_chain(row[:14], digest)  # against the record before, if that could be read
         self.position, self.hash = position, digest
         self._check_version(position, row[1], row[2])
-        self._check_record(row[:14], digest)
+        self._check_record(row[:14], digest, fits=fits)
 
     def _lose_all(self, lost: Damage) -> None:
         """Note that records of unknown tasks cannot be read: the next record of each task has to be believed."""
@@ -290,9 +291,11 @@ class _Walk:
         self._versions.clear()
         self._lost_until = lost.end
 
-    def _check_chain(self, row: tuple[Any, ...], digest: bytes) -> None:
-        if link(self.hash, row) != digest:
+    def _check_chain(self, row: tuple[Any, ...], digest: bytes) -> bool:
+        fits = link(self.hash, row) == digest
+        if not fits:
             self._findings.add(row[0], "chain", "the record or one before it was changed: its hash does not fit")
+        return fits
 
     def _check_version(self, position: int, task_id: int, version: int) -> None:
         expected = self._versions.get(task_id, version - 1 if self._lost_until else 0) + 1
@@ -300,7 +303,7 @@ class _Walk:
             self._findings.add(position, "version", f"task {task_id} is at version {version}, {expected} is due")
         self._versions[task_id] = version
 
-    def _check_record(self, row: tuple[Any, ...], digest: bytes) -> None:
+    def _check_record(self, row: tuple[Any, ...], digest: bytes, *, fits: bool) -> None:
         position, terminal = row[0], row[12]
         if row[3] == _SERVICE_STARTED:
             self._note_writer(position, row[13])
@@ -310,7 +313,7 @@ class _Walk:
             record = from_row(row, digest)
         except TasktrailError as error:
             # A record of a writer with more forms is not damaged because this version cannot read it.
-            newer = isinstance(error, LogTooNew) or (self._writer is not None and self._writer.lacks)
+            newer = (fits and isinstance(error, LogTooNew)) or (self._writer is not None and self._writer.lacks)
             self._findings.add(position, "newer" if newer else "unreadable", without_place(error.message, position))
             self.law.lose(row[1])
             return

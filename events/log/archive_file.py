@@ -11,6 +11,7 @@ hash follows from the chain. That of a stub does not, so a stub has all of it.
 import errno
 import hashlib
 import os
+import stat
 import sys
 from array import array
 from bisect import bisect_left
@@ -26,7 +27,7 @@ from msgspec.structs import astuple
 
 from ..recorded import STUB
 from .chain import link_row
-from .files import own_file
+from .files import own_file, plain_file
 from .personal import BEGINS
 from .rows import COLUMNS
 
@@ -215,13 +216,19 @@ class ArchiveFile:
         self.first = first
         self.last = last
         for more in reversed(range(_TRIES)):
-            self._seen = _seen(path.stat())
+            self._seen = _seen(self._status())
             try:
                 self.index = self._look(noted)
                 break
             except _Changed as error:  # its mode, its owner or its number of links is enough
                 if not more:
                     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path)) from error
+
+    def _status(self) -> os.stat_result:
+        try:
+            return plain_status(self.path)
+        except ValueError as error:
+            raise ArchiveDamaged(self.first, self.last, f"the archive {self.path} {error}") from error
 
     def _look(self, noted: tuple[str, int] | None) -> Index:
         try:
@@ -278,9 +285,26 @@ class ArchiveFile:
         return [number for number, frame in enumerate(self.index.frames) if tag in frame.tags]
 
 
+def plain_status(path: Path) -> os.stat_result:
+    """The status of a file. Raises `OSError`, and `ValueError` if something else is there: its text says what it is."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        if what := _NO_FILE.get(error.errno or 0):
+            raise ValueError(what) from error
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is a folder" if stat.S_ISDIR(status.st_mode) else "is a pipe or a device, not a file")
+    return status
+
+
+_NO_FILE = {errno.ELOOP: "is a link that leads back to itself", errno.ENOTDIR: "is missing: its folder is a file"}
+"""Error numbers that say nothing about the disk."""
+
+
 def file_digest(path: Path) -> tuple[str, int]:
-    """SHA-256 and size of a file. Raises `OSError`."""
-    with path.open("rb") as file:
+    """SHA-256 and size of a file. Raises `OSError`, also for a pipe."""
+    with open(path, "rb", opener=plain_file) as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 

@@ -24,7 +24,7 @@ from .sqlite_errors import file_of, meaning_of, says_damage, unreadable
 
 ARCHIVE_FOLDER = "archive"
 PUT_BACK = (
-    "Keep the file as evidence, and replace it by that archive from a backup. If no backup has it, restore "
+    "Keep what is there as evidence, and replace it by that archive from a backup. If no backup has it, restore "
     "the newest backup that `tasktrail verify` finds sound."
 )
 """The remedy for a missing or damaged archive: it alone has to be restored, not the whole folder."""
@@ -218,16 +218,23 @@ class Archives:
 
     def segments(self) -> list[KnownArchive]:
         """All archives, in order."""
+        segments, altered = self.segments_before_fault()
+        if altered:
+            raise LogCorrupt(f"Position {altered}: the entry of the archive from here on was altered")
+        return segments
+
+    def segments_before_fault(self) -> tuple[list[KnownArchive], int]:
+        """The archives in order, up to an altered entry, and where the archive of that begins (0: none is altered)."""
         with _explained(self._conn):
             table = table_of(self._conn)
-        due, segments = 1, []
+        due, segments = 1, list[KnownArchive]()
         for row in table:
             segment = _archive_of_row(*row)
             if segment is None or segment.first != due:
-                raise LogCorrupt(f"Position {due}: the entry of the archive from here on was altered")
+                return segments, due
             segments.append(segment)
             due = segment.last + 1
-        return segments
+        return segments, 0
 
     def without_index(self) -> list[KnownArchive]:
         """The archives without an index of their contents."""

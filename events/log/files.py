@@ -12,6 +12,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 from ..counted import counted
 from ..errors import LogGone
@@ -80,11 +81,17 @@ def try_to_write(folder: Path) -> None:
 
 
 def refuse_pipes(path: Path) -> None:
-    """Raise `sqlite3.OperationalError` if one of the files is a pipe, on which SQLite would wait for ever."""
-    for part in ("", "-journal", "-wal"):
+    """Raise `sqlite3.OperationalError` if a pipe, a folder or a device is in the place of a database or its files.
+
+    SQLite would wait for a pipe for ever, and report a folder as an error of the disk.
+    """
+    for part in ("", "-journal", "-wal", "-shm"):
         with suppress(OSError):
-            if stat.S_ISFIFO(os.stat(f"{path}{part}").st_mode):  # noqa: PTH116 - one call
-                raise sqlite3.OperationalError(f"{path.name}{part} is a pipe")
+            mode = os.stat(f"{path}{part}").st_mode  # noqa: PTH116 - one call
+            if not stat.S_ISREG(mode):
+                what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+                more = "; it may be deleted, SQLite makes that file anew" if part == "-shm" else ""
+                raise sqlite3.OperationalError(f"{path.name}{part} is {what}, not a file{more}")
 
 
 _PARTS = ("", "-wal", "-shm")
@@ -239,7 +246,8 @@ class HeadMark:
         """Note that the log ends here."""
         if self._descriptor >= 0:
             with suppress(OSError):
-                os.pwrite(self._descriptor, b"%020d %s\n" % (head.position, head.hash.hex().encode()), 0)
+                line = b"%020d %s " % (head.position, head.hash.hex().encode())
+                os.pwrite(self._descriptor, b"%s%08x\n" % (line, crc32(line)), 0)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -256,10 +264,13 @@ def mark_of(log: Path) -> Path:
 
 
 def read_mark(log: Path) -> Head | None:
-    """The end that a log had; None without a readable mark."""
+    """The end that a log had; None without a mark that is as it was written: another one would tell of a loss."""
     try:
-        position, digest = read_small(mark_of(log)).split()
+        content = read_small(mark_of(log))
+        position, digest, found = content.split()
         head = Head(int(position), bytes.fromhex(digest.decode()))
+        if b"%08x\n" % crc32(content[: content.rindex(found)]) != content[-len(found) - 1 :]:
+            return None
     except (OSError, ValueError):
         return None
     return head if 0 <= head.position <= MAX_INTEGER else None  # no log ends elsewhere, and SQLite looks for no more

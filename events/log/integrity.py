@@ -195,8 +195,8 @@ def _archived_rows(conn: sqlite3.Connection, after: int) -> Generator[tuple[Any,
     """The rows in archives after a position; returns the position at which they end."""
     archives, last = Archives(conn, any_file=True), after
     try:
-        segments = archives.segments()
-    except (*UNREADABLE, TasktrailError):  # reported by `archive_faults`
+        segments, _altered = archives.segments_before_fault()  # reported by `archive_faults`
+    except (*UNREADABLE, TasktrailError):  # so is this
         return after
     for segment in segments:
         if segment.last <= after:

@@ -30,8 +30,9 @@ _HALF_LOST = (
     "`tasktrail serve --accept-lost-keys --reason TEXT` goes on without them."
 )
 _OUT_OF_REACH = (
-    "This does not mean that keys are lost. See that `keys.db` and the master key belong to the user of the service, "
-    "that neither is on a read-only file system, and that the disk has room and works (`dmesg`); then try again."
+    "This does not mean that keys are lost. See that `keys.db` and the master key are files, and belong to the "
+    "user of the service, that neither is on a read-only file system, and that the disk has room and works (`dmesg`); "
+    "then try again."
 )
 _NONCE = 12
 _BYTES = 32

@@ -18,6 +18,9 @@ from .personal import BEGINS, erased
 
 _CLASSES: dict[str, type[Any]] = {tag: cls for cls, tag in EVENT_TAGS.items()}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {tag: msgspec.json.Decoder(cls) for tag, cls in _CLASSES.items()}
+_NEWER_OR_CHANGED = (
+    f"{LogTooNew.remedy} If no newer version has worked on the log, the record was changed: run `tasktrail verify`."
+)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -33,13 +36,14 @@ def decode(tag: str, data: str | bytes, position: int = 0) -> Event:
     """
     decoder = _DECODERS.get(tag)
     if decoder is None:
-        raise LogTooNew(f"Position {position} holds an event `{tag}` that this version does not know")
+        reason = f"Position {position} holds an event `{tag}` that this version does not know"
+        raise LogTooNew(reason, remedy=_NEWER_OR_CHANGED)
     try:
         event: Event = decoder.decode(data)
     except msgspec.ValidationError as error:
         if "unknown field" in str(error):
             reason = f"Position {position} holds a `{tag}` of a form that this version does not know: {error}"
-            raise LogTooNew(reason) from error
+            raise LogTooNew(reason, remedy=_NEWER_OR_CHANGED) from error
         raise LogCorrupt(f"Position {position} holds a `{tag}` that cannot be read: {error}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError) as error:  # TypeError: it is a number
         raise LogCorrupt(f"Position {position} holds a `{tag}` that cannot be read: {error}") from error

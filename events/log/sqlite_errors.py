@@ -18,7 +18,7 @@ from ..errors import (
     TasktrailError,
 )
 from ..existence import exists
-from .files import free_files, try_to_write
+from .files import free_files, plain_file, try_to_write
 
 OPENING = "cannot be opened"
 _NO_ROOM = 1 << 16
@@ -100,7 +100,7 @@ def _beginning(path: Path, length: int) -> bytes:
                 found = os.pread(int(name), length, 0)
                 if os.path.samestat(os.fstat(int(name)), wanted):  # the descriptor was not reused meanwhile
                     return found
-    with path.open("rb") as file:
+    with open(path, "rb", opener=plain_file) as file:  # a pipe may stand there
         return file.read(length)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .stamps import Authorities
 
 _SEAL_FIRST = "Make one with `tasktrail seal`."
+_NO_SEALS = f"{_SEAL_FIRST} If the log was sealed before, name the folder that has the seals, or put it back."
 _KEY_AS_IT_WAS = (
     "Put that key back, from a copy: a backup has none. If it is lost, give the log another folder for its seals "
     "(`seals_dir` in tasktrail.toml) and tell auditors and witnesses the new key. Leave these seals as they are."
@@ -264,6 +265,7 @@ def last_signed(folder: Path, key: PublicKey, witness: WitnessKey, up_to: int | 
 
 def public_key(folder: Path) -> PublicKey:
     """The key beside the seals. Anyone who can write to the folder can replace it. Raises `SealUnfit`."""
+    seal_files(folder)  # a missing folder is not told as a missing key
     return read_key(folder / KEY)
 
 
@@ -298,7 +300,7 @@ def seal_files(folder: Path) -> list[Path]:
     try:
         files = [path for path in folder.iterdir() if path.suffix == SUFFIX]
     except OSError as error:
-        remedy = _SEAL_FIRST if isinstance(error, FileNotFoundError) else ""
+        remedy = _NO_SEALS if isinstance(error, FileNotFoundError) else ""
         if isinstance(error, NotADirectoryError):
             remedy = _NO_FOLDER
         message = f"The folder {folder} cannot be read: {error.strerror}"

@@ -3,6 +3,7 @@
 An archive's name says what is in it, so copies of several days share the archives that they have in common.
 """
 
+import os
 import shutil
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,12 +12,15 @@ from ..events.counted import counted, plural
 from ..events.errors import BackupFailed, InvalidPath, LogCorrupt
 from ..events.existence import exists
 from ..events.log.archive_faults import archive_faults
-from ..events.log.archive_file import file_digest
+from ..events.log.archive_file import file_digest, plain_status
 from ..events.log.archives import PUT_BACK, Archives, KnownArchive, folder_of
 from ..events.log.files import PRIVATE_FOLDER, create_private
 from ..events.log.sqlite_errors import meaning_of
 from .check import open_log
 from .evidence import sync_copy
+
+REPLACED = ".replaced"
+"""At the end of the name of what stood in an archive's place and was no such archive: it is kept."""
 
 
 def archives_of(log: Path) -> list[KnownArchive]:
@@ -48,7 +52,7 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
     try:
         for segment in segments:
             target = folder / segment.name
-            if not (exists(target) and file_digest(target) == (segment.sha256, segment.size)):
+            if not _is_there(target, segment):
                 folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
                 _copy(folder_of(log) / segment.name, target, segment)
                 added.append(target)
@@ -65,28 +69,49 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
     return added
 
 
+def _is_there(target: Path, segment: KnownArchive) -> bool:
+    """Whether a file is that archive. Anything else in its place, such as a pipe, makes room for it."""
+    try:
+        return plain_status(target).st_size == segment.size and file_digest(target)[0] == segment.sha256
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def remove(added: list[Path], folder: Path) -> None:
-    """Delete the files that were copied to a folder, and the folder if it is then empty."""
+    """Undo a copy: put back what made room, and delete the folder if it is then empty."""
     for path in added:
         path.unlink(missing_ok=True)
+        if os.path.lexists(was := _replaced(path)):
+            was.rename(path)
     with suppress(OSError):  # it was never made, or others are in there
         folder.rmdir()
 
 
+def _replaced(path: Path) -> Path:
+    return path.with_name(f"{path.name}{REPLACED}")
+
+
 def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
-    if not exists(source):
+    try:
+        size = plain_status(source).st_size
+    except FileNotFoundError as error:
         raise LogCorrupt(
             f"Position {segment.first}: the archive {source} is missing",
             remedy="If tasks were forgotten just now, repeat it. If not, put the file from a backup in its place.",
-        )
+        ) from error
+    except ValueError as error:
+        raise LogCorrupt(f"Position {segment.first}: the archive {source} {error}", remedy=PUT_BACK) from error
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)  # somebody may have put a link there, which must not be written through
     try:
-        create_private(part)
-        shutil.copyfile(source, part)
-        if file_digest(part) != (segment.sha256, segment.size):
+        if size == segment.size:  # what has another size need not be copied to be refused
+            create_private(part)
+            shutil.copyfile(source, part)
+        if size != segment.size or file_digest(part) != (segment.sha256, segment.size):
             raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed", remedy=PUT_BACK)
         sync_copy(part)
+        if os.path.lexists(target):
+            target.rename(_replaced(target))
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

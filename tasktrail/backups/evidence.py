@@ -141,8 +141,9 @@ def with_missing(verification: Verification, paths: DataPaths) -> Verification:
     if missing is None:
         return verification
     error = _missing(paths, *missing)
+    record, head, _since = missing
     finding = Finding(
-        position=missing[0].position,
+        position=min(record.position, head + 1),
         code="missing",
         message=error.message,
         remedy=error.advice,

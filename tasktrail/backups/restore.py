@@ -23,7 +23,7 @@ from ..events.log.opening import read_log
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
-from .archives import copy_archives, refuse_missing, remove
+from .archives import REPLACED, copy_archives, refuse_missing, remove
 from .backup import called, copy_log, log_end, part_file
 from .check import check_file, silent
 from .evidence import Acceptance, note_loss, sync_copy
@@ -251,8 +251,11 @@ def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Path]) ->
     for path in paths.archive.iterdir():
         if path in added:
             continue
-        target = aside / paths.archive.name / path.name
+        target = aside / paths.archive.name / path.name.removesuffix(REPLACED)
         target.parent.mkdir(mode=0o700, exist_ok=True)
+        if path.name.endswith(REPLACED):
+            path.rename(target)
+            continue
         _link(path, target)  # not moved: until the restored log has its place, the old one needs them where they are
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--authority",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Certificates of the time authority, in PEM: its stamps must be valid.",
 )
 @pass_session

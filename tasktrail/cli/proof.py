@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 """The most tasks that are listed on a line."""
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FOLDER = click.Path(path_type=Path)
 KEY_OPTION = click.option(
     "--key", metavar="KEY|FILE", help="The public key of the seals, best kept elsewhere. Default: the one beside them"
 )

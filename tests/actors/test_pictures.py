@@ -124,6 +124,49 @@ def test_a_picture_is_kept_until_the_file_changes(
     assert drawn(maker, path).size == (100, 100)
 
 
+def _as_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _as_endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _as_circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("put", [_as_pipe, _as_endless, _as_circle])
+@pytest.mark.parametrize("seen", [False, True])
+def test_what_is_no_file_among_the_kept_pictures_is_neither_read_nor_written(
+    maker: PictureMaker, tmp_path: Path, put: Callable[[Path], None], *, seen: bool
+) -> None:
+    path = tmp_path / "kept.png"
+    path.write_bytes(_png(colour="red"))
+    first = drawn(maker, path)
+    (kept,) = [one for one in maker._folder.glob("*.jpg") if one.stem == maker.stamp(str(path), "input")]
+    kept.unlink()
+    put(kept)
+    put(kept.with_suffix(".part"))
+    if not seen:
+        maker._kept = None  # as after a start
+    assert drawn(maker, path).tobytes() == first.tobytes()
+    kept.with_suffix(".part").unlink()
+    kept.unlink()
+
+
+def test_where_a_file_is_in_the_place_of_the_folder_there_is_no_picture_and_it_is_said_why(
+    maker: PictureMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(_png())
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(maker, "_kept", None)
+    monkeypatch.setattr(maker, "_folder", tmp_path / "file")
+    monkeypatch.setattr(maker, "_work", tmp_path / "file" / "work")
+    with pytest.raises(NoPicture, match="The folder of pictures cannot be used: File exists"):
+        maker.picture(str(tmp_path / "a.png"), "input").result(WITHIN)
+
+
 def test_one_picture_is_made_for_all_who_want_it_at_once(maker: PictureMaker, tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(_png(size=(50, 60)))
     wanted = [maker.picture(str(tmp_path / "c.png"), "output") for _ in range(5)]

@@ -1,5 +1,6 @@
 """When the rules of retention are applied. Their effects are in tests/tasktrail/test_forget.py."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,11 @@ def test_a_folder_in_the_place_of_a_snapshot_is_removed_with_what_was_forgotten(
     Retention(**parts(tmp_path, take_snapshot=lambda: taken.append(True)))._drop_snapshots(1)
     assert not (tmp_path / "scheduler").exists()
     assert taken == [True]
+
+
+@pytest.mark.parametrize("what", ["file", "circle"])
+def test_what_is_no_folder_in_the_place_of_the_pictures_holds_nothing_up(tmp_path: Path, what: str) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.touch() if what == "file" else pictures.symlink_to(pictures.name)
+    Retention(**parts(tmp_path, pictures=pictures))._drop_pictures()
+    assert os.path.lexists(pictures)

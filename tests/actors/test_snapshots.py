@@ -24,6 +24,7 @@ from tasktrail.actors.snapshot_file import PART, SnapshotHeader, SnapshotUnusabl
 from tasktrail.actors.snapshots import (
     OUTBOX_SNAPSHOT,
     SCHEDULER_SNAPSHOT,
+    delete_snapshots,
     folded_outbox,
     folded_state,
     take_snapshots,
@@ -424,6 +425,20 @@ def test_while_an_erasure_goes_on_a_snapshot_is_put_off(data: Path) -> None:
     ref.stop(timeout=WITHIN)
     assert pace.said == [("counts from", 0), ("counts from", head + 1)]
     assert not (data / "snapshots" / "scheduler").exists()
+
+
+def test_all_snapshots_are_deleted_whatever_is_in_their_place(tmp_path: Path) -> None:
+    folder = tmp_path / "snapshots"
+    (folder / "scheduler").mkdir(parents=True)
+    (folder / "scheduler" / "one").touch()
+    (folder / "outbox").symlink_to("outbox")
+    (folder / "scheduler.7.part").touch()
+    (folder / "another").touch()
+    delete_snapshots(folder)
+    assert [path.name for path in folder.iterdir()] == ["another"]
+    (tmp_path / "file").touch()
+    delete_snapshots(tmp_path / "file")
+    delete_snapshots(tmp_path / "nothing")
 
 
 def test_a_snapshot_that_is_deleted_while_it_is_taken_is_due_again_and_waits_for_somebody_to_ask(data: Path) -> None:

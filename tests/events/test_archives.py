@@ -429,6 +429,57 @@ def test_a_file_that_was_changed_is_found(both: Both, tmp_path: Path, change: st
         assert next(log.read(both.edges[1])).position == both.edges[1] + 1
 
 
+def _as_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _as_circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _as_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+IN_ITS_PLACE = [
+    pytest.param(_as_folder, "is a folder", id="folder"),
+    pytest.param(_as_circle, "is a link that leads back to itself", id="circle"),
+    pytest.param(os.mkfifo, "is a pipe or a device, not a file", id="pipe"),
+    pytest.param(_as_device, "is a pipe or a device, not a file", id="device"),
+]
+
+
+@pytest.mark.parametrize(("put", "what"), IN_ITS_PLACE)
+def test_what_is_no_file_in_the_place_of_an_archive_is_damage_and_no_failing_disk(
+    journal: Journal, tmp_path: Path, put: Callable[[Path], None], what: str
+) -> None:
+    archive(journal, 300)
+    (path,) = folder_of(tmp_path / "log.db").iterdir()
+    path.unlink()
+    put(path)
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+        (found,) = verify(log).findings
+        assert (found.code, found.position, found.message) == ("archive", 1, f"the archive {path} {what}")
+        assert found.remedy.startswith("Keep what is there as evidence, and replace it by that archive from a backup")
+        with pytest.raises(LogCorrupt, match=f"Position 1: the archive {path} {what}") as refused:
+            list(log.read())
+        assert refused.value.advice == found.remedy
+
+
+def test_a_file_in_the_place_of_all_archives_is_damage_and_no_failing_disk(journal: Journal, tmp_path: Path) -> None:
+    archive(journal, 300)
+    archive(journal, 400)
+    folder = folder_of(tmp_path / "log.db")
+    shutil.rmtree(folder)
+    folder.touch()
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+        found = verify(log).findings
+        assert [(one.code, one.position) for one in found] == [("archive", 1), ("archive", 301)]
+        assert all(one.message.endswith("is missing: its folder is a file") for one in found)
+        with pytest.raises(LogCorrupt, match="is missing: its folder is a file"):
+            list(log.read())
+
+
 def records_or_advice(reader: SqliteLogReader) -> list[Recorded] | str:
     try:
         return list(reader.read())
@@ -857,6 +908,18 @@ def test_a_table_of_archives_with_a_gap_is_damage(journal: Journal, tmp_path: Pa
         conn.execute("DELETE FROM archives WHERE first = 1")
     with closing(SqliteLogReader(tmp_path / "log.db")) as log, pytest.raises(LogCorrupt, match="Position 1:"):
         list(log.read(0))
+
+
+def test_an_altered_entry_of_the_table_is_found_at_its_archive_and_not_at_the_first(
+    journal: Journal, tmp_path: Path
+) -> None:
+    archive(journal, 300)
+    archive(journal, 400)
+    journal.log.close()
+    with forging(tmp_path / "log.db") as conn:
+        conn.execute("UPDATE archives SET size = size + 1 WHERE first = 301")
+    with closing(SqliteLogReader(tmp_path / "log.db")) as log:
+        assert verify(log).findings[0].position == 301
 
 
 def test_rows_whose_archive_is_gone_are_not_deleted(journal: Journal, tmp_path: Path) -> None:

@@ -1,16 +1,17 @@
 """Interference with the files of an open log: nothing is acknowledged into a lost file, and the rest is saved."""
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tasktrail.events import Answer, Created, Fact
-from tasktrail.events.errors import ConcurrencyError, LogGone
+from tasktrail.events.errors import ConcurrencyError, LogCorrupt, LogGone
 from tasktrail.events.log.address import NAME, write_address
 from tasktrail.events.log.archive_file import write_archive
 from tasktrail.events.log.chain import GENESIS
@@ -256,6 +257,36 @@ def test_the_end_of_the_log_is_marked_after_each_commit_and_at_each_start(log: S
     again = SqliteEventLog(path, now=NOW)
     assert read_mark(path) == again.head()
     again.close()
+
+
+def test_a_mark_in_which_a_byte_has_changed_tells_nothing(log: SqliteEventLog, path: Path) -> None:
+    """It would tell of a loss of records that there never were, and no service would start."""
+    log.close()
+    content = mark_of(path).read_bytes()
+    for place in range(len(content)):
+        mark_of(path).write_bytes(content[:place])
+        assert read_mark(path) is None
+        for bit in range(8):
+            mark_of(path).write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            assert read_mark(path) is None
+    mark_of(path).write_bytes(content)
+    assert read_mark(path) is not None
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("part", ["", "-wal", "-shm"])
+@pytest.mark.parametrize(("put", "what"), [(os.mkdir, "a folder"), (os.mkfifo, "a pipe or a device")])
+def test_what_is_no_file_in_the_place_of_the_log_is_damage_and_no_failing_disk(
+    log: SqliteEventLog, path: Path, part: str, put: Callable[[str], None], what: str
+) -> None:
+    log.close()
+    with suppress(FileNotFoundError):
+        Path(f"{path}{part}").unlink()
+    put(f"{path}{part}")
+    with pytest.raises(LogCorrupt, match=f"{path.name}{part} is {what}, not a file"):
+        SqliteLogReader(path)
+    with pytest.raises(LogCorrupt, match=f"{path.name}{part} is {what}, not a file"):
+        SqliteEventLog(path, now=NOW)
 
 
 def test_nothing_is_written_through_links_in_place_of_our_files(path: Path, tmp_path: Path) -> None:

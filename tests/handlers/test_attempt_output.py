@@ -125,6 +125,20 @@ def test_a_place_that_cannot_be_written_costs_the_bytes_alone(tmp_path: Path) ->
     assert read(tmp_path, 7, 1).size == 0
 
 
+def test_neither_a_pipe_nor_what_a_link_leads_to_is_read_or_written(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "7" / "1.0").symlink_to(tmp_path / "pipe")
+    (tmp_path / "7" / "1.900").symlink_to("/dev/zero")
+    assert read(tmp_path, 7, 1).text == ""
+    os.mkfifo(tmp_path / "7" / "2.0")
+    assert read(tmp_path, 7, 2).text == ""
+    writer = PrintedWriter(tmp_path, 7, 2, 1000, fresh=False)
+    writer.write(b"lost")
+    writer.close()
+    assert read(tmp_path, 7, 2).text == ""
+
+
 def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("theirs")

@@ -15,7 +15,7 @@ from histories import BEGIN, Journal, random_history
 from sqlite_utils import Database
 
 from tasktrail.events import Cancelled, Completed, Created, Event, Fact, Failed, Retried, Started
-from tasktrail.events.errors import LogCorrupt
+from tasktrail.events.errors import LogCorrupt, LogTooNew
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
@@ -72,6 +72,17 @@ def by_hand(path: Path, *statements: str) -> None:
     with forging(path) as conn:
         for statement in statements:
             conn.execute(statement)
+
+
+def test_a_changed_name_of_a_field_is_not_taken_for_one_of_a_newer_version(folder: Path) -> None:
+    where = f"position = (SELECT min(position) FROM events WHERE {CREATED})"
+    by_hand(folder / "log.db", f"""UPDATE events SET data = replace(data, '"type"', '"typm"') WHERE {where}""")
+    found = checked(folder)
+    assert [one.code for one in found.findings] == ["chain", "unreadable"]
+    assert not any("Install that version" in one.remedy for one in found.findings)
+    with closing(SqliteLogReader(folder / "log.db")) as reader, pytest.raises(LogTooNew) as refused:
+        list(reader.read())
+    assert "the record was changed: run `tasktrail verify`" in refused.value.advice
 
 
 def rehashed(path: Path) -> None:

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from forgery import forging
 from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
@@ -38,6 +39,7 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log import archive_file
 from tasktrail.events.log.archive_file import ArchiveFile
+from tasktrail.events.log.archives import PUT_BACK
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.ranges import numbers_of
 from tasktrail.events.system_events import RetentionConfigured, SegmentArchived, TasksForgotten
@@ -500,6 +502,82 @@ def test_a_damaged_archive_makes_no_backup(service: TaskService, tmp_path: Path)
     with pytest.raises(LogCorrupt, match="Position 1: the archive"):
         service.backup(tmp_path / "backup.db")
     assert [found.name for found in tmp_path.iterdir()] == ["data"]
+
+
+def _circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("put", "what"),
+    [
+        (Path.mkdir, "is a folder"),
+        (_circle, "is a link that leads back to itself"),
+        (os.mkfifo, "is a pipe or a device, not a file"),
+        (_endless, "is a pipe or a device, not a file"),
+    ],
+    ids=["folder", "circle", "pipe", "endless"],
+)
+def test_a_backup_waits_for_no_pipe_and_copies_no_device_in_the_place_of_an_archive(
+    service: TaskService, tmp_path: Path, put: Callable[[Path], None], what: str
+) -> None:
+    done(service, 6)
+    service.archive()
+    path = next(service.paths.archive.iterdir())
+    kept = path.read_bytes()
+    path.unlink()
+    put(path)
+    with pytest.raises(LogCorrupt, match=f"the archive {path} {what}") as refused:
+        service.backup(tmp_path / "copy.db")
+    assert refused.value.advice == PUT_BACK
+    assert [found.name for found in tmp_path.iterdir()] == ["data"]
+    path.rmdir() if what == "is a folder" else path.unlink()
+    path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("put", [_circle, os.mkfifo, _endless])
+def test_a_backup_replaces_what_is_no_archive_among_its_own(
+    service: TaskService, tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    (tmp_path / "backups").mkdir()
+    done(service, 6)
+    service.archive()
+    service.backup(tmp_path / "backups" / "first.db")
+    path = next((tmp_path / "backups" / "archive").iterdir())
+    kept = path.read_bytes()
+    path.unlink()
+    put(path)
+    assert service.backup(tmp_path / "backups" / "second.db").archives_added == 1
+    assert path.read_bytes() == kept
+    assert os.path.lexists(path.with_name(f"{path.name}.replaced"))
+
+
+def test_a_restore_keeps_a_damaged_archive_whose_place_another_takes(open_service: Opener, tmp_path: Path) -> None:
+    (tmp_path / "backups").mkdir()
+    service = open_service()
+    done(service, 6)
+    service.archive()
+    made = service.backup(tmp_path / "backups" / "a.db")
+    service.close()
+    path = min(service.paths.archive.iterdir())
+    whole = path.read_bytes()
+    damaged = whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]
+    path.write_bytes(damaged)
+    shutil.copy(made.path, tmp_path / "backups" / "b.db")
+    with forging(tmp_path / "backups" / "b.db") as conn:
+        conn.execute("UPDATE events SET reason = 'another' WHERE position = (SELECT max(position) FROM events)")
+    with pytest.raises(LogCorrupt, match="The backup is damaged") as refused:
+        restore(tmp_path / "backups" / "b.db", service.paths.data, force=True)
+    assert "Nothing was changed" in refused.value.advice
+    assert path.read_bytes() == damaged
+    put_back = restore(made.path, service.paths.data, force=True)
+    assert path.read_bytes() == whole
+    assert Path(put_back.kept, "archive", path.name).read_bytes() == damaged
+    assert not [one for one in service.paths.archive.iterdir() if one.suffix != ".zst"]
 
 
 def test_a_client_has_the_service_do_it(service: TaskService) -> None:

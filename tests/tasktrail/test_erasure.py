@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
 from tasktrail.actors import eraser
-from tasktrail.actors.snapshots import take_snapshots, with_snapshots
+from tasktrail.actors.snapshots import delete_snapshots, take_snapshots, with_snapshots
 from tasktrail.backups.restore import restore
 from tasktrail.cli import erase
 from tasktrail.config.settings import Config
@@ -658,6 +658,29 @@ def test_a_service_that_stops_leaves_the_rest_to_the_next_start(
     with encrypted() as tasks:
         assert wait_until_finished(tasks, position).position > position + 1
         assert tasks.get_task(task).label == ""
+
+
+def test_an_erasure_is_not_over_as_long_as_a_snapshot_cannot_be_deleted(
+    encrypted: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of snapshots have the personal data of all unfinished and some finished tasks."""
+    tried, allowed = Semaphore(0), Event()
+
+    def delete(folder: Path) -> None:
+        if not allowed.is_set():
+            tried.release()
+            raise PermissionError(13, "Permission denied", str(folder))
+        delete_snapshots(folder)
+
+    monkeypatch.setattr("tasktrail.actors.snapshotter.delete_snapshots", delete)
+    with encrypted() as tasks:
+        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
+        position = tasks.erase_user(ADA).position
+        assert tried.acquire(timeout=WITHIN)
+        assert tried.acquire(timeout=WITHIN), "it was not tried again"
+        assert not [record for record in tasks.log() if isinstance(record.event, ErasureFinished)]
+        allowed.set()
+        wait_until_finished(tasks, position)
 
 
 @pytest.mark.slow

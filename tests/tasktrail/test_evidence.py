@@ -209,7 +209,7 @@ def test_who_accepts_a_loss_that_is_none_changes_nothing(
 def test_a_check_finds_it_and_no_backup_is_made_of_it(older: Path, tmp_path: Path) -> None:
     without(older, views=True)
     found = Environment().verify(Session(data=older, environment=Environment()), lambda *_: None)
-    assert [finding.code for finding in found.findings] == ["missing"]
+    assert [(finding.code, finding.position) for finding in found.findings] == [("missing", found.position + 1)]
     assert not found.ok
     (tmp_path / "backups").mkdir()
     with pytest.raises(HistoryMissing):

@@ -298,3 +298,30 @@ def test_an_address_of_no_time_authority_is_refused_before_anything_is_sealed(
     told = json.loads(cli("anchor", "tsa", "ftp://a", "--data", str(data), "--json").err)
     assert (told["code"], told["field"], "time authority" in told["remedy"]) == ("invalid_value", "url", True)
     assert not (data / "seals").exists()
+
+
+@pytest.mark.parametrize("put", [None, Path.touch], ids=["missing", "file"])
+@pytest.mark.parametrize("command", [["verify"], ["prove", "1"]])
+def test_seals_that_are_not_there_are_told_by_name_and_are_no_wrong_usage(
+    cli: Callable[..., Any], data: Path, tmp_path: Path, command: list[str], put: Callable[[Path], None] | None
+) -> None:
+    """The command is right: perhaps the disk with the kept seals is not mounted."""
+    cli("seal", "--data", str(data))
+    key = str(data / "seals" / "key")
+    kept = tmp_path / "kept"
+    if put is not None:
+        put(kept)
+    for more in ([], ["--key", key]):
+        told = cli(*command, "--seals", str(kept), *more, "--data", str(data), "--json")
+        assert told.code == 1
+        problem = json.loads(told.err)
+        assert problem["code"] == "seal_unfit"
+        assert problem["detail"].startswith(f"The folder {kept} cannot be read: No")
+        assert "put it back" in problem["remedy"] or "put the folder of the seals back" in problem["remedy"]
+
+
+def test_missing_certificates_are_told_by_name_and_are_no_wrong_usage(cli: Callable[..., Any], data: Path) -> None:
+    cli("seal", "--data", str(data))
+    told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "nowhere.pem")
+    assert told.code == 1
+    assert "nowhere.pem has no certificates in PEM" in told.err
