@@ -202,6 +202,10 @@ class Keys:
         if (status.st_dev, status.st_ino) != self._file:
             self.close()
             try:
+                refuse_pipes(self.path)
+            except sqlite3.Error as error:  # no loss: what stands there hides the keys
+                raise KeysUnreadable(f"{self.path} cannot be used: {error}", remedy=_OUT_OF_REACH) from error
+            try:
                 self._conn = _connect(self.path)
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise self._unreadable(error) from error
@@ -346,7 +350,6 @@ class Keys:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    refuse_pipes(path)
     # Used by one thread at a time, but perhaps closed by another, when the first is gone.
     conn = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False

@@ -919,7 +919,8 @@ def test_an_altered_entry_of_the_table_is_found_at_its_archive_and_not_at_the_fi
     with forging(tmp_path / "log.db") as conn:
         conn.execute("UPDATE archives SET size = size + 1 WHERE first = 301")
     with closing(SqliteLogReader(tmp_path / "log.db")) as log:
-        assert verify(log).findings[0].position == 301
+        found = verify(log).findings
+        assert [one.position for one in found if one.code == "archive"] == [301], found
 
 
 def test_rows_whose_archive_is_gone_are_not_deleted(journal: Journal, tmp_path: Path) -> None:
