@@ -416,7 +416,8 @@ class Archives:
         with suppress(FileNotFoundError):
             for path in self._folder().iterdir():
                 if path.name not in names and path.name.endswith((".zst", ".part")):
-                    path.unlink(missing_ok=True)
+                    with suppress(IsADirectoryError):  # what others have put there stays
+                        path.unlink(missing_ok=True)
 
 
 @contextmanager

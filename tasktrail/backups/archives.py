@@ -5,8 +5,11 @@ An archive's name says what is in it, so copies of several days share the archiv
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from ..events.counted import counted, plural
 from ..events.errors import BackupFailed, InvalidPath, LogCorrupt
@@ -19,8 +22,13 @@ from ..events.log.sqlite_errors import meaning_of
 from .check import open_log
 from .evidence import sync_copy
 
-REPLACED = ".replaced"
-"""At the end of the name of what stood in an archive's place and was no such archive: it is kept."""
+
+class Added(NamedTuple):
+    """An archive that was copied beside a log or a copy of it."""
+
+    path: Path
+    replaced: Path | None
+    """What stood in its place and was no such archive; it is kept."""
 
 
 def archives_of(log: Path) -> list[KnownArchive]:
@@ -41,21 +49,20 @@ def refuse_missing(copy: Path) -> None:
         )
 
 
-def copy_archives(log: Path, copy: Path) -> list[Path]:
+def copy_archives(log: Path, copy: Path) -> list[Added]:
     """Copy the archives of a log that are not yet beside a copy of it. Returns the new ones, which are on the disk.
 
     Raises `LogCorrupt` if an archive is damaged or missing, `LogNotWritable` or `DiskFailed` if it cannot be read,
     `BackupFailed` if it cannot be written.
     """
-    segments, added = archives_of(copy), list[Path]()
+    segments, added = archives_of(copy), list[Added]()
     folder = folder_of(copy)
     try:
         for segment in segments:
             target = folder / segment.name
             if not _is_there(target, segment):
                 folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-                _copy(folder_of(log) / segment.name, target, segment)
-                added.append(target)
+                _copy(folder_of(log) / segment.name, target, segment, added)
     except BaseException as error:
         remove(added, folder)
         if isinstance(error, OSError):
@@ -69,6 +76,15 @@ def copy_archives(log: Path, copy: Path) -> list[Path]:
     return added
 
 
+def is_plain(path: Path) -> bool:
+    """Whether a file is there, or a link to one. Raises `OSError` if the system does not tell."""
+    try:
+        plain_status(path)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
 def _is_there(target: Path, segment: KnownArchive) -> bool:
     """Whether a file is that archive. Anything else in its place, such as a pipe, makes room for it."""
     try:
@@ -77,21 +93,25 @@ def _is_there(target: Path, segment: KnownArchive) -> bool:
         return False
 
 
-def remove(added: list[Path], folder: Path) -> None:
+def remove(added: Sequence[Added], folder: Path) -> None:
     """Undo a copy: put back what made room, and delete the folder if it is then empty."""
-    for path in added:
-        path.unlink(missing_ok=True)
-        if os.path.lexists(was := _replaced(path)):
-            was.rename(path)
+    for path, replaced in added:
+        if replaced is None:
+            path.unlink(missing_ok=True)
+        elif os.path.lexists(replaced):  # if not, it still has its place
+            path.unlink(missing_ok=True)
+            replaced.rename(path)
     with suppress(OSError):  # it was never made, or others are in there
         folder.rmdir()
 
 
-def _replaced(path: Path) -> Path:
-    return path.with_name(f"{path.name}{REPLACED}")
+def _free_name(path: Path) -> Path:
+    """A name beside it that nothing has: what made room earlier is kept as well."""
+    names = (path.with_name(f"{path.name}.replaced{f'-{number}' if number else ''}") for number in count())
+    return next(name for name in names if not os.path.lexists(name))
 
 
-def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
+def _copy(source: Path, target: Path, segment: KnownArchive, added: list[Added]) -> None:
     try:
         size = plain_status(source).st_size
     except FileNotFoundError as error:
@@ -110,8 +130,10 @@ def _copy(source: Path, target: Path, segment: KnownArchive) -> None:
         if size != segment.size or file_digest(part) != (segment.sha256, segment.size):
             raise LogCorrupt(f"Position {segment.first}: the archive {source} was changed", remedy=PUT_BACK)
         sync_copy(part)
-        if os.path.lexists(target):
-            target.rename(_replaced(target))
+        replaced = _free_name(target) if os.path.lexists(target) else None
+        added.append(Added(target, replaced))
+        if replaced is not None:
+            target.rename(replaced)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

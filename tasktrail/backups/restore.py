@@ -23,7 +23,7 @@ from ..events.log.opening import read_log
 from ..events.system_events import AcceptedLoss
 from ..paths import DataPaths, give_to_owner, path_of
 from ..projections.verification import verify
-from .archives import REPLACED, copy_archives, refuse_missing, remove
+from .archives import Added, copy_archives, is_plain, refuse_missing, remove
 from .backup import called, copy_log, log_end, part_file
 from .check import check_file, silent
 from .evidence import Acceptance, note_loss, sync_copy
@@ -123,6 +123,9 @@ def restore(
             part.replace(paths.log)
             for log in rescued:  # not before: a start without a log would begin another one
                 log.unlink()
+            for path, replaced in added:  # nor that: until now it could have to go back into its place
+                if kept and replaced is not None and is_plain(Path(kept, paths.archive.name, path.name)):
+                    replaced.unlink()
         except OSError as error:
             raise BackupFailed(f"{paths.data} cannot be changed: {error}") from error
         give_to_owner(paths)
@@ -212,7 +215,7 @@ def _note(paths: DataPaths, part: Path, acceptance: Acceptance, before: int, its
     note_loss(paths, msgspec.structs.replace(acceptance, loss=loss))
 
 
-def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
+def _put_aside(paths: DataPaths, added: Sequence[Added]) -> str:
     """Move files that do not belong to the restored log to a folder of their own. Returns its name, or nothing.
 
     After a kill in the middle the old log is still in its place and whole; the next try does all of this again.
@@ -244,18 +247,17 @@ def _put_aside(paths: DataPaths, added: Sequence[Path]) -> str:
     return str(aside)
 
 
-def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Path]) -> None:
+def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Added]) -> None:
     """Keep the old log's archives with it. The next start removes those that the restored log does not have."""
     if not is_dir(paths.archive):
         return
+    others = {one.path for one in added}
+    names = {one.replaced: one.path.name for one in added}
     for path in paths.archive.iterdir():
-        if path in added:
+        if path in others or not is_plain(path):  # a folder or a pipe is no archive, and stays
             continue
-        target = aside / paths.archive.name / path.name.removesuffix(REPLACED)
+        target = aside / paths.archive.name / names.get(path, path.name)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        if path.name.endswith(REPLACED):
-            path.rename(target)
-            continue
         _link(path, target)  # not moved: until the restored log has its place, the old one needs them where they are
 
 

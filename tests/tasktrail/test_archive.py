@@ -399,6 +399,10 @@ def test_a_restore_that_ends_half_way_leaves_the_old_log_whole(
 
 def _then_no_room(*arguments: Any) -> None:
     _put_archives_aside(*arguments)
+    _no_room()
+
+
+def _no_room(*_arguments: Any, **_more: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
@@ -578,6 +582,118 @@ def test_a_restore_keeps_a_damaged_archive_whose_place_another_takes(open_servic
     assert path.read_bytes() == whole
     assert Path(put_back.kept, "archive", path.name).read_bytes() == damaged
     assert not [one for one in service.paths.archive.iterdir() if one.suffix != ".zst"]
+
+
+def _spoilt(path: Path) -> bytes:
+    whole = path.read_bytes()
+    spoilt = whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]
+    path.write_bytes(spoilt)
+    return spoilt
+
+
+def _backed_up(service: TaskService, folder: Path) -> Path:
+    folder.mkdir()
+    done(service, 6)
+    service.archive()
+    made = Path(service.backup(folder / "a.db").path)
+    service.close()
+    return made
+
+
+def test_a_damaged_archive_is_kept_on_another_disk_as_well(
+    open_service: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    made = _backed_up(service, tmp_path / "backups")
+    spoilt = _spoilt(path := min(service.paths.archive.iterdir()))
+
+    def link(_path: Path, _target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", link)
+    put_back = restore(made, service.paths.data, force=True)
+    assert Path(put_back.kept, "archive", path.name).read_bytes() == spoilt
+
+
+def test_a_damaged_archive_is_kept_though_a_restore_was_killed(
+    open_service: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    made = _backed_up(service, tmp_path / "backups")
+    spoilt = _spoilt(min(service.paths.archive.iterdir()))
+    with monkeypatch.context() as killed:
+        killed.setattr("tasktrail.backups.restore._checked", _no_room)
+        killed.setattr("tasktrail.backups.restore.remove", lambda _added, _folder: None)  # nothing is undone by a kill
+        with pytest.raises(BackupFailed):
+            restore(made, service.paths.data, force=True)
+    put_back = restore(made, service.paths.data, force=True)
+    assert spoilt in [file.read_bytes() for file in Path(put_back.kept, "archive").iterdir()]
+
+
+def test_a_restore_that_fails_at_its_end_leaves_the_old_log_with_its_archives(
+    open_service: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service()
+    made = _backed_up(service, tmp_path / "backups")
+    spoilt = _spoilt(path := min(service.paths.archive.iterdir()))
+    monkeypatch.setattr("tasktrail.backups.restore._put_archives_aside", _then_no_room)
+    with pytest.raises(BackupFailed):
+        restore(made, service.paths.data, force=True)
+    assert path.read_bytes() == spoilt
+
+
+def test_backups_keep_each_thing_that_they_find_in_an_archives_place(service: TaskService, tmp_path: Path) -> None:
+    (tmp_path / "backups").mkdir()
+    done(service, 6)
+    service.archive()
+    service.backup(tmp_path / "backups" / "first.db")
+    path = min((tmp_path / "backups" / "archive").iterdir())
+    for name in ("second", "third"):
+        path.write_text(name)
+        service.backup(tmp_path / "backups" / f"{name}.db")
+    path.unlink()
+    path.mkdir()
+    (path / "mine").touch()
+    service.backup(tmp_path / "backups" / "fourth.db")
+    others = [one for one in path.parent.iterdir() if one != path]
+    assert sorted(one.read_text() for one in others if one.is_file()) == ["second", "third"]
+    (folder,) = filter(Path.is_dir, others)
+    assert (folder / "mine").exists()
+
+
+def test_a_backup_that_fails_puts_nothing_of_an_earlier_one_in_an_archives_place(
+    service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "backups").mkdir()
+    done(service, 6)
+    service.archive()
+    service.backup(tmp_path / "backups" / "first.db")
+    path = min((tmp_path / "backups" / "archive").iterdir())
+    path.write_text("evidence")
+    service.backup(tmp_path / "backups" / "second.db")
+    path.unlink()
+    monkeypatch.setattr("tasktrail.backups.backup.check_copy", _no_room)
+    with pytest.raises(OSError, match="No space left"):
+        service.backup(tmp_path / "backups" / "third.db")
+    assert not path.exists()
+    assert path.with_name(f"{path.name}.replaced").read_text() == "evidence"
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, _circle])
+def test_a_restore_and_the_next_start_pass_by_what_is_no_archive(
+    open_service: Opener, tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    service = open_service()
+    done(service, 6)
+    earlier = service.backup(tmp_path / "before.db")
+    service.archive()
+    service.close()
+    path = min(service.paths.archive.iterdir())
+    path.unlink()
+    put(path)
+    (path.parent / "lost+found").mkdir()
+    restore(earlier.path, service.paths.data, force=True)
+    assert len(open_service().list_tasks()[0]) == 6
 
 
 def test_a_client_has_the_service_do_it(service: TaskService) -> None:
