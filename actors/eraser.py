@@ -83,6 +83,8 @@ class Eraser(Actor):
         self._clock = clock
         self._stopping = stopping
         self._owes = owes
+        self._cleared = set[int]()
+        """Erasures of which nothing is left except perhaps in snapshots: a further try need not do all again."""
 
     def on_start(self) -> None:
         """Destroy keys that a kill has left, before any request is served. The rest is done while the service works."""
@@ -108,16 +110,19 @@ class Eraser(Actor):
         if not pending:
             return
         self._destroy_keys(pending.values())
-        if isinstance(kept := self._ask_snapshotter(DeleteSnapshots(), _WITHIN), TasktrailError):
+        kept = self._ask_snapshotter(DeleteSnapshots(), _WITHIN)
+        if pending.keys() - self._cleared:
+            if not self._rebuilding.acquire(blocking=False):
+                raise Postponed("The views are being rebuilt: the erasure goes on after that")
+            try:
+                self._replace_views()
+                self._delete_files([task_id for erasure in pending.values() for task_id in erasure.tasks])
+            finally:
+                self._rebuilding.release()
+            self._cleared.update(pending)
+        if isinstance(kept, TasktrailError):  # not before: nothing else need wait until that folder is put right
             raise kept
-        if not self._rebuilding.acquire(blocking=False):
-            raise Postponed("The views are being rebuilt: the erasure goes on after that")
-        try:
-            self._replace_views()
-            self._owes(False)  # noqa: FBT003 - of a callback
-            self._delete_files([task_id for erasure in pending.values() for task_id in erasure.tasks])
-        finally:
-            self._rebuilding.release()
+        self._owes(False)  # noqa: FBT003 - of a callback
         for position in pending:
             self._report(ErasureDone(position))
             logger.info("an erasure is finished", erasure=position)

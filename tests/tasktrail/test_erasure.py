@@ -674,10 +674,12 @@ def test_an_erasure_is_not_over_as_long_as_a_snapshot_cannot_be_deleted(
 
     monkeypatch.setattr("tasktrail.actors.snapshotter.delete_snapshots", delete)
     with encrypted() as tasks:
-        tasks.wait(tasks.create_task(type="noop", user_id=ADA, label="one"), WITHIN)
+        task = tasks.create_task(type="noop", user_id=ADA, label="one")
+        tasks.wait(task, WITHIN)
         position = tasks.erase_user(ADA).position
         assert tried.acquire(timeout=WITHIN)
         assert tried.acquire(timeout=WITHIN), "it was not tried again"
+        assert tasks.get_task(task).label == "", "all else waits for that"
         assert not [record for record in tasks.log() if isinstance(record.event, ErasureFinished)]
         allowed.set()
         wait_until_finished(tasks, position)
