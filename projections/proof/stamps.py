@@ -19,7 +19,11 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 
+from ...events.log.files import read_small
 from ..errors import SealUnfit
+
+_LARGEST = 10 * 1024 * 1024
+"""Bytes of a file of certificates: many times as many as all that a system trusts."""
 
 
 def request_for(text: str) -> TimeStampRequest:
@@ -52,9 +56,13 @@ class Authorities:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._verifier = VerifierBuilder(roots=x509.load_pem_x509_certificates(path.read_bytes())).build()
+            self._verifier = VerifierBuilder(roots=x509.load_pem_x509_certificates(read_small(path, _LARGEST))).build()
         except (OSError, ValueError) as error:
-            raise SealUnfit(f"{path} has no certificates in PEM: {error}", field="authority") from error
+            raise SealUnfit(
+                f"{path} has no certificates in PEM: {error}",
+                field="authority",
+                remedy="Name a file with the certificates of the time authority, or of their issuer.",
+            ) from error
 
     def stamped_at(self, text: str, stamp: bytes) -> str:
         """When one of them stamped the text: RFC 3339, in UTC. Raises `SealUnfit`."""

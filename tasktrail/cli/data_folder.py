@@ -11,9 +11,9 @@ from ..words import moment, size
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain, keeping
 from .fields import default_actor, reason_and_actor
-from .parameters import TargetParam
+from .parameters import GivenPathParam, TargetParam
 from .progress import counting
-from .proof import FOLDER, KEY_OPTION, authorities_in, public_key_of, witness_keys
+from .proof import KEY_OPTION, authorities_in, public_key_of, witness_keys
 from .session import Session
 from .terminal import fitted, plain, print_json, say
 
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
         ("tasktrail verify --seals /mnt/kept/seals --key /mnt/kept/key", "and as it was when it was sealed"),
     ],
 )
-@click.option("--seals", metavar="DIR", type=FOLDER, help="Compare the log with these seals, best kept elsewhere.")
+@click.option(
+    "--seals", metavar="DIR", type=GivenPathParam(), help="Compare the log with these seals, best kept elsewhere."
+)
 @KEY_OPTION
 @click.option(
     "--witness",
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--authority",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=GivenPathParam(),
     help="Certificates of the time authority, in PEM: its stamps must be valid.",
 )
 @pass_session

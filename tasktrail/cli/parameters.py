@@ -274,6 +274,20 @@ def absolute_path(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100
 
 
+class GivenPathParam(click.Path):
+    """A path that may be missing, but not empty: a variable that is unset must not name the current folder."""
+
+    def __init__(self) -> None:
+        """Answer with a `Path`."""
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty text."""
+        if value == "":
+            self.fail("The path is empty. Was a variable of the shell not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class FolderParam(click.Path):
     """A folder, as the service will understand it."""
 

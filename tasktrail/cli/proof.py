@@ -12,7 +12,7 @@ from ..events.counted import counted, plural
 from ..events.existence import exists
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain, keeping
-from .parameters import TASK_ID, TargetParam
+from .parameters import TASK_ID, GivenPathParam, TargetParam
 from .session import Sealing, Session, require_stamps
 from .terminal import for_stream, plain, print_json, say
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 """The most tasks that are listed on a line."""
-FOLDER = click.Path(path_type=Path)
 KEY_OPTION = click.option(
     "--key", metavar="KEY|FILE", help="The public key of the seals, best kept elsewhere. Default: the one beside them"
 )
@@ -144,7 +143,7 @@ def _print_made(session: Session, made: Sealing, more: dict[str, str]) -> None:
 )
 @click.option("--to", "end", metavar="SEAL", help="Prove growth up to this seal. Default: the newest")
 @click.option("--out", metavar="FILE", type=TargetParam(dir_okay=False, path_type=Path), help="Write to FILE.")
-@click.option("--seals", metavar="DIR", type=FOLDER, help="Take the seals of this folder.")
+@click.option("--seals", metavar="DIR", type=GivenPathParam(), help="Take the seals of this folder.")
 @KEY_OPTION
 @pass_session
 def prove_command(

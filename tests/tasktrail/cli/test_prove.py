@@ -325,3 +325,14 @@ def test_missing_certificates_are_told_by_name_and_are_no_wrong_usage(cli: Calla
     told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "nowhere.pem")
     assert told.code == 1
     assert "nowhere.pem has no certificates in PEM" in told.err
+    assert "Name a file with the certificates of the time authority" in " ".join(told.err.split())
+    endless = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "/dev/zero")
+    assert (endless.code, "no certificates in PEM" in endless.err) == (1, True)
+
+
+@pytest.mark.parametrize("command", [["verify", "--seals", ""], ["prove", "1", "--seals", ""]])
+def test_seals_of_an_unset_variable_are_not_those_of_the_current_folder(
+    cli: Callable[..., Any], data: Path, command: list[str]
+) -> None:
+    told = cli(*command, "--data", str(data))
+    assert (told.code, "The path is empty" in told.err) == (2, True)
