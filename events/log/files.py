@@ -80,8 +80,12 @@ def try_to_write(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def refuse_pipes(path: Path) -> None:
-    """Raise `sqlite3.OperationalError` if a pipe, a folder or a device is in the place of a database or its files.
+class NoFile(sqlite3.OperationalError):
+    """Something else is in the place of a database's file. SQLite was not asked, so there is no code of it."""
+
+
+def refuse_non_files(path: Path) -> None:
+    """Raise `NoFile` if a pipe, a folder or a device is in the place of a database or its files.
 
     SQLite would wait for a pipe for ever, and report a folder as an error of the disk.
     """
@@ -91,7 +95,7 @@ def refuse_pipes(path: Path) -> None:
             if not stat.S_ISREG(mode):
                 what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
                 more = "; it may be deleted, SQLite makes that file anew" if part == "-shm" else ""
-                raise sqlite3.OperationalError(f"{path.name}{part} is {what}, not a file{more}")
+                raise NoFile(f"{path.name}{part} is {what}, not a file{more}")
 
 
 _PARTS = ("", "-wal", "-shm")
@@ -246,8 +250,7 @@ class HeadMark:
         """Note that the log ends here."""
         if self._descriptor >= 0:
             with suppress(OSError):
-                line = b"%020d %s " % (head.position, head.hash.hex().encode())
-                os.pwrite(self._descriptor, b"%s%08x\n" % (line, crc32(line)), 0)
+                os.pwrite(self._descriptor, _mark_of_head(head), 0)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -267,13 +270,17 @@ def read_mark(log: Path) -> Head | None:
     """The end that a log had; None without a mark that is as it was written: another one would tell of a loss."""
     try:
         content = read_small(mark_of(log))
-        position, digest, found = content.split()
+        position, digest, _sum = content.split()
         head = Head(int(position), bytes.fromhex(digest.decode()))
-        if b"%08x\n" % crc32(content[: content.rindex(found)]) != content[-len(found) - 1 :]:
-            return None
     except (OSError, ValueError):
         return None
-    return head if 0 <= head.position <= MAX_INTEGER else None  # no log ends elsewhere, and SQLite looks for no more
+    # No log ends beyond these positions, and SQLite looks for no more.
+    return head if content == _mark_of_head(head) and 0 <= head.position <= MAX_INTEGER else None
+
+
+def _mark_of_head(head: Head) -> bytes:
+    line = b"%020d %s " % (head.position, head.hash.hex().encode())
+    return b"%s%08x\n" % (line, crc32(line))
 
 
 _look = os.stat  # before and after each commit

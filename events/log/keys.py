@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import LOST_KEYS, KeysUnreadable
 from ..existence import exists
-from .files import create_private, plain_file, read_small, refuse_pipes, sync
+from .files import NoFile, create_private, plain_file, read_small, refuse_non_files, sync
 from .personal import KEY_LENGTH
 from .schema import refuse_masked
 
@@ -202,10 +202,6 @@ class Keys:
         if (status.st_dev, status.st_ino) != self._file:
             self.close()
             try:
-                refuse_pipes(self.path)
-            except sqlite3.Error as error:  # no loss: what stands there hides the keys
-                raise KeysUnreadable(f"{self.path} cannot be used: {error}", remedy=_OUT_OF_REACH) from error
-            try:
                 self._conn = _connect(self.path)
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise self._unreadable(error) from error
@@ -350,6 +346,7 @@ class Keys:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    refuse_non_files(path)
     # Used by one thread at a time, but perhaps closed by another, when the first is gone.
     conn = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
@@ -438,6 +435,8 @@ def _is_out_of_reach(error: object) -> bool:
     """Whether the error only means that a file cannot be reached. Its keys must not be given up as lost then."""
     if isinstance(error, OSError):
         return not isinstance(error, FileNotFoundError)
+    if isinstance(error, NoFile):  # what stands there may hide them
+        return True
     name = getattr(error, "sqlite_errorname", "")
     return name.startswith(
         ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_IOERR", "SQLITE_FULL")

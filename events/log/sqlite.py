@@ -32,7 +32,7 @@ from .chain import checksum
 from .encryption import Decryption, Encryption, key_of, opened_digest, refuse_lost_keys
 from .event_log import Answer, Head
 from .faults import Fault
-from .files import HeadMark, LogFiles, create_private, refuse_pipes
+from .files import HeadMark, LogFiles, create_private, refuse_non_files
 from .inserting import insert_rows
 from .integrity import (
     AT_ONCE,
@@ -527,7 +527,7 @@ def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         create_private(path)
-        refuse_pipes(path)
+        refuse_non_files(path)
         return with_stable_plans(sqlite3.connect(path, isolation_level=None, cached_statements=64))
     except (sqlite3.Error, OSError) as error:
         raise explained(error, path, OPENING) from error

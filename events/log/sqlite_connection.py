@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..existence import exists
-from .files import refuse_pipes
+from .files import refuse_non_files
 from .schema import APPLIED, refuse_masked
 
 _PAGES_UNBEGUN = 3  # the schema, the list of migrations and its index
@@ -21,7 +21,7 @@ def connect_read_only(path: Path, probe: str, tables: Collection[str] = ()) -> t
     If there is no write-ahead log, nobody writes and the file alone is complete. Then it is read as it is, frozen,
     until `is_written`. `tables`: the tables to be read, none of which may be a view. Raises `sqlite3.Error`.
     """
-    refuse_pipes(path)
+    refuse_non_files(path)
     try:
         return _connect_read_only(path, "mode=ro", probe, tables), False
     except sqlite3.OperationalError:

@@ -18,7 +18,7 @@ from ..errors import (
     TasktrailError,
 )
 from ..existence import exists
-from .files import free_files, plain_file, try_to_write
+from .files import NoFile, free_files, plain_file, try_to_write
 
 OPENING = "cannot be opened"
 _NO_ROOM = 1 << 16
@@ -36,8 +36,8 @@ def explained(error: sqlite3.Error | OSError, path: Path, failure: str) -> Taskt
     about the log, and restoring a backup because of it would throw good history away.
     """
     text = f"{path} {failure}: {error}"
-    # The only operational error without a name is text that is not UTF-8.
-    unnamed = "SQLITE_CORRUPT" if type(error) is sqlite3.OperationalError else ""
+    # The only operational errors without a name are text that is not UTF-8, and something else in a file's place.
+    unnamed = "SQLITE_CORRUPT" if type(error) in (sqlite3.OperationalError, NoFile) else ""
     name = getattr(error, "sqlite_errorname", unnamed)
     kind = "_".join(name.split("_")[:2])
     if failure == OPENING or kind == "SQLITE_READONLY":

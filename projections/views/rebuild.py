@@ -11,7 +11,7 @@ from ...events import Recorded
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.existence import exists
 from ...events.log.event_log import ReadableLog, ReportProgress
-from ...events.log.files import create_private, refuse_pipes
+from ...events.log.files import create_private, refuse_non_files
 from ...events.log.schema import refuse_masked
 from ...events.system_events import UserErased
 from ..errors import ViewsDamaged, ViewsFailed
@@ -98,7 +98,7 @@ def known_end(path: Path, *, being_built: bool = False) -> ViewsEnd | None:
     if not exists(path):
         return None
     try:
-        refuse_pipes(path)
+        refuse_non_files(path)
         address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if being_built else ''}"
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as conn:
             refuse_masked(conn, ("progress",))

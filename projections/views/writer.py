@@ -10,7 +10,7 @@ import msgspec
 
 from ...events import Recorded, TaskState
 from ...events.existence import exists
-from ...events.log.files import create_private, refuse_pipes
+from ...events.log.files import create_private, refuse_non_files
 from ...events.log.inserting import insert_rows
 from ...events.log.sqlite_connection import with_stable_plans
 from ...events.recorded import timestamp
@@ -120,7 +120,7 @@ class TaskViews:
     def _connect(self) -> sqlite3.Connection:
         if isinstance(self._path, Path):
             create_private(self._path)
-            refuse_pipes(self._path)
+            refuse_non_files(self._path)
         return teach(with_stable_plans(sqlite3.connect(self._path, isolation_level=None)))
 
     def _start_over(self, conn: sqlite3.Connection | None = None) -> sqlite3.Connection:

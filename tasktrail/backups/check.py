@@ -19,7 +19,7 @@ from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
 from ..events.log.archives import Archives, archived_until
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import Head, ReportProgress
-from ..events.log.files import refuse_pipes
+from ..events.log.files import refuse_non_files
 from ..events.log.rows import COLUMNS, COVERED
 from ..events.log.schema import TABLES, refuse_masked
 from ..events.log.sqlite_errors import illegible
@@ -52,7 +52,7 @@ def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
     `mapped`: map the file into memory, which is faster. If the disk then fails, the process is killed.
     """
     try:
-        refuse_pipes(path)
+        refuse_non_files(path)
         log = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error as error:
         raise unreadable_log(path, error) from error
