@@ -123,7 +123,7 @@ def restore(
             part.replace(paths.log)
             for log in rescued:  # not before: a start without a log would begin another one
                 log.unlink()
-            for path, replaced in added:  # nor that: until now it could have to go back into its place
+            for path, replaced in added:  # not before: if the restore had failed, it would be back in its place
                 if kept and replaced is not None and is_plain(Path(kept, paths.archive.name, path.name)):
                     replaced.unlink()
         except OSError as error:
@@ -251,10 +251,10 @@ def _put_archives_aside(paths: DataPaths, aside: Path, added: Sequence[Added]) -
     """Keep the old log's archives with it. The next start removes those that the restored log does not have."""
     if not is_dir(paths.archive):
         return
-    others = {one.path for one in added}
+    restored = {one.path for one in added}
     names = {one.replaced: one.path.name for one in added}
     for path in paths.archive.iterdir():
-        if path in others or not is_plain(path):  # a folder or a pipe is no archive, and stays
+        if path in restored or not is_plain(path):  # a folder or a pipe is no archive, and stays
             continue
         target = aside / paths.archive.name / names.get(path, path.name)
         target.parent.mkdir(mode=0o700, exist_ok=True)

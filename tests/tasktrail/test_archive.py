@@ -543,47 +543,6 @@ def test_a_backup_waits_for_no_pipe_and_copies_no_device_in_the_place_of_an_arch
     path.write_bytes(kept)
 
 
-@pytest.mark.parametrize("put", [_circle, os.mkfifo, _endless])
-def test_a_backup_replaces_what_is_no_archive_among_its_own(
-    service: TaskService, tmp_path: Path, put: Callable[[Path], None]
-) -> None:
-    (tmp_path / "backups").mkdir()
-    done(service, 6)
-    service.archive()
-    service.backup(tmp_path / "backups" / "first.db")
-    path = next((tmp_path / "backups" / "archive").iterdir())
-    kept = path.read_bytes()
-    path.unlink()
-    put(path)
-    assert service.backup(tmp_path / "backups" / "second.db").archives_added == 1
-    assert path.read_bytes() == kept
-    assert os.path.lexists(path.with_name(f"{path.name}.replaced"))
-
-
-def test_a_restore_keeps_a_damaged_archive_whose_place_another_takes(open_service: Opener, tmp_path: Path) -> None:
-    (tmp_path / "backups").mkdir()
-    service = open_service()
-    done(service, 6)
-    service.archive()
-    made = service.backup(tmp_path / "backups" / "a.db")
-    service.close()
-    path = min(service.paths.archive.iterdir())
-    whole = path.read_bytes()
-    damaged = whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]
-    path.write_bytes(damaged)
-    shutil.copy(made.path, tmp_path / "backups" / "b.db")
-    with forging(tmp_path / "backups" / "b.db") as conn:
-        conn.execute("UPDATE events SET reason = 'another' WHERE position = (SELECT max(position) FROM events)")
-    with pytest.raises(LogCorrupt, match="The backup is damaged") as refused:
-        restore(tmp_path / "backups" / "b.db", service.paths.data, force=True)
-    assert "Nothing was changed" in refused.value.advice
-    assert path.read_bytes() == damaged
-    put_back = restore(made.path, service.paths.data, force=True)
-    assert path.read_bytes() == whole
-    assert Path(put_back.kept, "archive", path.name).read_bytes() == damaged
-    assert not [one for one in service.paths.archive.iterdir() if one.suffix != ".zst"]
-
-
 def _spoilt(path: Path) -> bytes:
     whole = path.read_bytes()
     spoilt = whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]
@@ -595,9 +554,41 @@ def _backed_up(service: TaskService, folder: Path) -> Path:
     folder.mkdir()
     done(service, 6)
     service.archive()
-    made = Path(service.backup(folder / "a.db").path)
+    return Path(service.backup(folder / "a.db").path)
+
+
+@pytest.mark.parametrize("put", [_circle, os.mkfifo, _endless])
+def test_a_backup_replaces_what_is_no_archive_among_its_own(
+    service: TaskService, tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    _backed_up(service, tmp_path / "backups")
+    path = next((tmp_path / "backups" / "archive").iterdir())
+    kept = path.read_bytes()
+    path.unlink()
+    put(path)
+    assert service.backup(tmp_path / "backups" / "second.db").archives_added == 1
+    assert path.read_bytes() == kept
+    assert os.path.lexists(path.with_name(f"{path.name}.replaced"))
+
+
+def test_a_restore_keeps_a_damaged_archive_whose_place_another_takes(open_service: Opener, tmp_path: Path) -> None:
+    service = open_service()
+    made = _backed_up(service, tmp_path / "backups")
     service.close()
-    return made
+    path = min(service.paths.archive.iterdir())
+    whole = path.read_bytes()
+    damaged = _spoilt(path)
+    shutil.copy(made, tmp_path / "backups" / "b.db")
+    with forging(tmp_path / "backups" / "b.db") as conn:
+        conn.execute("UPDATE events SET reason = 'another' WHERE position = (SELECT max(position) FROM events)")
+    with pytest.raises(LogCorrupt, match="The backup is damaged") as refused:
+        restore(tmp_path / "backups" / "b.db", service.paths.data, force=True)
+    assert "Nothing was changed" in refused.value.advice
+    assert path.read_bytes() == damaged
+    put_back = restore(made, service.paths.data, force=True)
+    assert path.read_bytes() == whole
+    assert Path(put_back.kept, "archive", path.name).read_bytes() == damaged
+    assert not [one for one in service.paths.archive.iterdir() if one.suffix != ".zst"]
 
 
 def test_a_damaged_archive_is_kept_on_another_disk_as_well(
@@ -605,6 +596,7 @@ def test_a_damaged_archive_is_kept_on_another_disk_as_well(
 ) -> None:
     service = open_service()
     made = _backed_up(service, tmp_path / "backups")
+    service.close()
     spoilt = _spoilt(path := min(service.paths.archive.iterdir()))
 
     def link(_path: Path, _target: Path) -> None:
@@ -620,6 +612,7 @@ def test_a_damaged_archive_is_kept_though_a_restore_was_killed(
 ) -> None:
     service = open_service()
     made = _backed_up(service, tmp_path / "backups")
+    service.close()
     spoilt = _spoilt(min(service.paths.archive.iterdir()))
     with monkeypatch.context() as killed:
         killed.setattr("tasktrail.backups.restore._checked", _no_room)
@@ -635,6 +628,7 @@ def test_a_restore_that_fails_at_its_end_leaves_the_old_log_with_its_archives(
 ) -> None:
     service = open_service()
     made = _backed_up(service, tmp_path / "backups")
+    service.close()
     spoilt = _spoilt(path := min(service.paths.archive.iterdir()))
     monkeypatch.setattr("tasktrail.backups.restore._put_archives_aside", _then_no_room)
     with pytest.raises(BackupFailed):
@@ -643,10 +637,7 @@ def test_a_restore_that_fails_at_its_end_leaves_the_old_log_with_its_archives(
 
 
 def test_backups_keep_each_thing_that_they_find_in_an_archives_place(service: TaskService, tmp_path: Path) -> None:
-    (tmp_path / "backups").mkdir()
-    done(service, 6)
-    service.archive()
-    service.backup(tmp_path / "backups" / "first.db")
+    _backed_up(service, tmp_path / "backups")
     path = min((tmp_path / "backups" / "archive").iterdir())
     for name in ("second", "third"):
         path.write_text(name)
@@ -664,10 +655,7 @@ def test_backups_keep_each_thing_that_they_find_in_an_archives_place(service: Ta
 def test_a_backup_that_fails_puts_nothing_of_an_earlier_one_in_an_archives_place(
     service: TaskService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "backups").mkdir()
-    done(service, 6)
-    service.archive()
-    service.backup(tmp_path / "backups" / "first.db")
+    _backed_up(service, tmp_path / "backups")
     path = min((tmp_path / "backups" / "archive").iterdir())
     path.write_text("evidence")
     service.backup(tmp_path / "backups" / "second.db")
