@@ -194,7 +194,7 @@ def _cpu_of_children() -> float:
 
 
 def without_font(characters: set[str]) -> list[str]:
-    """Those that no font has which LibreOffice finds; none where fontconfig does not tell."""
+    """The characters that no font has which LibreOffice finds; none where fontconfig does not tell."""
     wanted = sorted(filter(_is_drawn, characters))
     program = shutil.which("fc-list")
     if not wanted or program is None:
