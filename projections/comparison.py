@@ -48,7 +48,7 @@ _NUMBERS = {
     "notes": "SELECT * FROM notes ORDER BY task_id, position",
     "dependants": "SELECT * FROM dependants ORDER BY depends_on, task_id",
     "disabled": "SELECT * FROM disabled ORDER BY target",
-    "versions": "SELECT since, id, status, kind, user_id, lane, queue_key, changed, updated_at, version, state"
+    "versions": "SELECT since, id, status, kind, user_id, lane, queue_key, changed, updated_at, version, text, state"
     " FROM versions ORDER BY since",
     "zones": "SELECT list, block, since, number, until FROM zones ORDER BY list, block, since",
     "tallies": "SELECT block, base, moves FROM tallies ORDER BY block",

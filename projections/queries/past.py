@@ -70,6 +70,7 @@ class _Version(NamedTuple):
     changed: int
     updated_at: float
     version: int
+    text: int
     state: str | None
 
 

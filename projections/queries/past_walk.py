@@ -23,7 +23,7 @@ from ..views import zones
 from ..views.schema import BY_VALUE, SELDOM, has_status, is_seldom
 from ..views.shares import EVERY, read_moves
 from ..views.tallies import Numbers
-from ..views.versions import TEXTS, is_ordered, key_of, lanes_with, priority_of
+from ..views.versions import OF_PRIORITY, TEXTS, is_ordered, key_of, lanes_with, priority_of
 from ..views.words import match_expression, narrowed_expression
 from .bounded import bounded
 from .filters import MAX_VALUES, STATUSES, TaskFilters, column_of, values_in, values_of
@@ -41,7 +41,9 @@ _TO_TEST = 30
 _MOST_HITS = 100_000
 """The most tasks with the words that are counted to find out whether these lead."""
 _TO_NAME = 0.3
-"""The cost of each task that has the words, before the text index names the first."""
+"""The cost of each task that has the words, before the text index names the first, for beginnings of words."""
+_HAVE_ERRORS = frozenset(("failed", "retrying"))
+"""Statuses of tasks that nearly all have an error."""
 _MOST = 50_000
 """The most that sorting the leading tasks may cost, if walking along the order costs even more."""
 _TO_SORT = 10
@@ -76,7 +78,7 @@ _IS_SELDOM = f" AND {is_seldom('then_.status')}"
 """The condition of a partial index, word for word: otherwise SQLite does not use that index."""
 _IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
 _BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
-_KEYS = {"priority": "then_.lane", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
+_KEYS = {"priority": f"then_.lane >> {OF_PRIORITY}", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
 _ERRORS = "(SELECT 1 FROM texts WHERE id = {id} AND since <= :position)"
 _WITH_ERROR = f"""
 (SELECT 1 FROM past_search WHERE past_search MATCH {{words}} AND rowid = ({{id}} << {TEXTS})
@@ -93,10 +95,13 @@ WHEN EXISTS {_ERRORS} THEN EXISTS {_WITH_ERROR} ELSE 0 END
 """The same, for beginnings of words. Only the error changes; the index has to list all words with the beginning."""
 _BUT_IN_ERROR = "{{type input_file output_file}} : ({0})"
 _ONLY_WITH_ERROR = "({0}) NOT ({{type input_file output_file}} : ({0}))"
-_TEXT_OF_THEN = f"""
-past_search.rowid < ((:top + 1) << {TEXTS}) AND (past_search.rowid & {(1 << TEXTS) - 1}) = (
-    SELECT max(number) FROM texts WHERE id = past_search.rowid >> {TEXTS} AND since <= :position)
+_WITH_TEXT = f"""
+past_search.rowid < ((:top + 1) << {TEXTS}) AND then_.id = past_search.rowid >> {TEXTS}
+AND then_.text = past_search.rowid & {(1 << TEXTS) - 1} AND then_.text > 0 AND then_.since = (
+    SELECT max(since) FROM versions INDEXED BY versions_with_text
+    WHERE id = past_search.rowid >> {TEXTS} AND text > 0 AND since <= :position)
 """  # noqa: S608 - our own number
+"""The tasks that have had an error are few, so their versions lie close together in an index of their own."""
 _LANES = """
 WITH RECURSIVE lanes (name) AS (
     SELECT min(list) FROM zones WHERE list >= :first AND list <= :last
@@ -172,6 +177,7 @@ class PastWalk:
         self._counts = numbers.by_type_and_status()
         self._times = times
         self._top = numbers.top
+        self._ran = numbers.running
         running = msgspec.json.encode(numbers.running).decode()
         self._values: dict[str, object] = {"position": position, "top": self._top, "running": running}
         self._position = position
@@ -179,8 +185,10 @@ class PastWalk:
         self._begun = count()
         """The numbers of the lanes that have been begun."""
         self._kinds = {name: kind for kind, name in enumerate(numbers.types)}
+        self._in_errors = 0
+        """The number of errors with the words, or a bound. Errors are not searched in rows."""
         self._mostly_in_errors = False
-        """Whether most tasks with the words have them in an error, which is not searched in rows."""
+        """Whether most tasks with the words have them in an error."""
         self._only = False
         """Whether tasks that do not pass are left out, instead of marked as not passing."""
         self._statuses = values_of(filters.status)
@@ -193,10 +201,11 @@ class PastWalk:
 
     # --- queries ---
 
-    def hits(self, place: Place, *, sort: bool | None = None) -> Iterator[Hit]:
+    def hits(self, place: Place, *, sort: bool | None = None, most: int | None = None) -> Iterator[Hit]:
         """The tasks after the place, in order; some of them may not pass.
 
-        `sort`: whether all leading tasks are read and sorted; None: decide by their number.
+        `sort`: whether all leading tasks are read and sorted; None: decide by their number. `most`: as many are wanted,
+        from the beginning and without those that do not pass; a sort keeps no more.
         """
         column = column_of(self._filters)
         down = self._filters.sort.startswith("-") != place.back
@@ -211,7 +220,7 @@ class PastWalk:
         sort = self._lead.size <= FEW if sort is None else sort
         pieces = parts(place, down=down, every=every)
         if sort:
-            return self._sorted(column, pieces, down=down)
+            return self._sorted(column, pieces, down=down, most=most)
         return chain.from_iterable(self._along(column, part, down=down) for part in pieces)
 
     def page_and_total(self, limit: int, offset: int) -> tuple[list[int], int]:
@@ -242,7 +251,7 @@ class PastWalk:
         self._only = True
 
         def found(*, sort: bool) -> list[int]:
-            return [hit[0] for hit in islice(self.hits(START, sort=sort), offset, last)]
+            return [hit[0] for hit in islice(self.hits(START, sort=sort, most=last), offset, last)]
 
         if self._mostly_in_errors or self._is_better_sorted(walk, work, total):
             return found(sort=True)
@@ -414,6 +423,8 @@ class PastWalk:
         work = _work(lead)
         if self._words and "search" not in lead.covers:
             work *= _TO_TEST if self._in_row else _TO_SEARCH
+            if self._in_row and lead.covers >= _STATUS and _HAVE_ERRORS.issuperset(self._statuses):
+                work += int(lead.size * _TO_NAME * self._in_errors)
         return work
 
     def _in_statuses(self, statuses: Iterable[str], types: Values = ()) -> int:
@@ -450,15 +461,18 @@ class PastWalk:
             "search.rowid {way}",
         )
         in_error = _Source(
-            "past_search",
-            f"past_search MATCH {self._only_with_error} AND {_TEXT_OF_THEN}",
+            "past_search CROSS JOIN versions AS then_ INDEXED BY versions_with_text",
+            f"past_search MATCH {self._only_with_error} AND {_WITH_TEXT}",
             f"(past_search.rowid >> {TEXTS})",
             "past_search.rowid {way}",
             f"past_search.rowid {{sign}} ({{begin}} << {TEXTS}) + {{edge}} * {(1 << TEXTS) - 1}",
+            has_then=True,
         )
         ever = self._probe(always._replace(where=f"search MATCH {self._but_in_error}"), most)
-        ever_in_error = self._probe(in_error._replace(where=f"past_search MATCH {self._only_with_error}"), most)
-        self._mostly_in_errors = ever_in_error > ever
+        ever_in_error = self._probe(
+            in_error._replace(tables="past_search", where=f"past_search MATCH {self._only_with_error}"), most
+        )
+        self._in_errors, self._mostly_in_errors = ever_in_error, ever_in_error > ever
         return _Lead((always, in_error), frozenset(("search",)), ever + ever_in_error)
 
     @cached_property
@@ -520,18 +534,22 @@ class PastWalk:
             streams.append(self._find(source, lead.covers, f"{source.id}, NULL, {{passes}}", more=more, order=order))
         return merge(*streams, key=itemgetter(0), reverse=down)
 
-    def _sorted(self, column: str, pieces: Sequence[Part], *, down: bool) -> Iterator[Hit]:
-        """Read all leading tasks, and sort them."""
+    def _sorted(self, column: str, pieces: Sequence[Part], *, down: bool, most: int | None = None) -> Iterator[Hit]:
+        """Read all leading tasks, and sort them. With `most`, SQLite sorts them first, and few are read."""
+        way, nulls = ("DESC", "FIRST") if down else ("ASC", "LAST")
+        order, values = "", {}
+        if most is not None:  # the log has the time of a running task's last change, so all of these are read
+            order = f"ORDER BY then_.status = 'running' DESC, 2 {way} NULLS {nulls}, 1 {way} LIMIT :most"
+            values["most"] = most + len(self._ran)
         sorted_hits: list[tuple[int, Any, int, str]] = []
         for source in self._lead.sources:
             what = f"{source.id}, {_KEYS[column]}, {{passes}}, then_.status"
-            sorted_hits += self._find(source, self._lead.covers, what, then=True)
+            limited = source._replace(values={**source.values, **values})
+            sorted_hits += self._find(limited, self._lead.covers, what, order=order, then=True)
         times: Mapping[int, float] = {}
         if column == "updated_at":
             times = self._times([task_id for task_id, _key, _passes, status in sorted_hits if status == "running"])
-        hits = [
-            (task_id, times.get(task_id, _key(column, key)), passes) for task_id, key, passes, _status in sorted_hits
-        ]
+        hits = [(task_id, times.get(task_id, key), passes) for task_id, key, passes, _status in sorted_hits]
         return chain.from_iterable(in_order(hits, part, down=down) for part in pieces)
 
     def _along(self, column: str, part: Part, *, down: bool) -> Iterator[Hit]:
@@ -806,7 +824,3 @@ def _work(lead: _Lead) -> int:
 
 def _status_of(source: _Source) -> str:
     return "then_.status" if source.has_then else _LAST.format(what="status", id=source.id)
-
-
-def _key(column: str, key: Any) -> Any:
-    return priority_of(key) if column == "priority" else key

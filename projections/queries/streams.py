@@ -37,6 +37,9 @@ def parts(place: Place, *, down: bool, every: bool) -> list[Part]:
 
 def beyond(hits: Iterable[Hit], part: Part, *, down: bool) -> Iterator[Hit]:
     """The hits that come after the beginning of the part."""
+    if part.key is None and not part.id:
+        yield from hits
+        return
     for hit in hits:
         if part.keyless:
             behind = not part.id or (hit[0] < part.id if down else hit[0] > part.id)

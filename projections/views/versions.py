@@ -8,6 +8,8 @@ few however long a life is. A change within an attempt, such as progress, makes 
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from ...events import Recorded, TaskState
 from ...events.log.inserting import insert_rows
 from ...events.priority import static_priority
@@ -26,8 +28,11 @@ FEW = 2
 TEXTS = 24
 """Bits for the number of a task's text, below the bits of the task's id."""
 
+_TEXTS = "SELECT value, (SELECT max(number) FROM texts WHERE id = value) FROM json_each(?)"
 _INTO_INDEX = "INSERT INTO {0} (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
 _MOST = 1 << 30
+OF_PRIORITY = 32
+"""The bits of a lane below those of its priority."""
 
 
 def lane_of(state: TaskState) -> int:
@@ -42,7 +47,7 @@ def lane_of(state: TaskState) -> int:
 
 def priority_of(lane: int) -> int:
     """The priority of the tasks in a lane."""
-    return lane // (4 * _MOST)
+    return lane >> OF_PRIORITY
 
 
 def key_of(lane: int, waiting_since: float) -> float:
@@ -89,6 +94,9 @@ class Versions:
         following = iter(changes)
         change = next(following, None)
         kind_of, count, share = self._tallies.kind_of, self._tallies.add_change, self._shares.add_move
+        asked = msgspec.json.encode(list(changed)).decode()
+        texts: dict[int, int] = {task_id: number or 0 for task_id, number in self._conn.execute(_TEXTS, (asked,))}
+        """Task → the number of its latest text; 0 if it has had no error."""
         for record in records:
             position = record.position
             if position > self._tallies.last:
@@ -99,14 +107,14 @@ class Versions:
             task_id, spec = new.id, new.spec
             kind = kind_of(spec.type)
             count(change, kind)
+            if old is not None and change.own and _has_other_error(old, new):
+                texts[task_id] = self._add_text(old, new, position, texts.get(task_id, 0) + 1)
             before = reached[task_id][-1] if task_id in reached else changed.get(task_id, 0)
             at = reached[task_id] = standing(new, position if change.own else before)
             if _has_row(change):
                 if change.own:
                     share(spec, kind, "" if old is None else old.status, new.status, position)
-                rows.append(_row(change, kind, self._move(change, before), at))
-            if old is not None and change.own:
-                self._note_text(old, new, position)
+                rows.append(_row(change, kind, self._move(change, before), at, texts.get(task_id, 0)))
             change = next(following, None)
         insert_rows(self._conn, "INSERT INTO versions", with_sums(rows))
         self._zones.write()
@@ -143,22 +151,23 @@ class Versions:
                 leave(zones.by_change(was), changed >> zones.TIMES, at)
         return lane
 
-    def _note_text(self, before: TaskState, after: TaskState, position: int) -> None:
-        """Index the words of a task whose error changes at this position.
+    def _add_text(self, before: TaskState, after: TaskState, position: int, number: int) -> int:
+        """Index the words of a task whose error changes at this position, and return the text's number.
 
         `past_search` has them by task, and `text_moves` by position: 2p for words that begin to hold at p, and 2p + 1
         for words that cease to. The words of a task that has had no error are in `search` alone.
         """
-        if (before.error or before.last_error) == (after.error or after.last_error):
-            return
-        ((last,),) = self._conn.execute("SELECT max(number) FROM texts WHERE id = ?", (after.id,))
-        number = (last or 0) + 1
         self._conn.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", with_sums([(after.id, number, position)]))
         text = text_of(after)
         self._conn.execute(_INTO_INDEX.format("past_search"), ((after.id << TEXTS) + number, *text))
         self._conn.execute(_INTO_INDEX.format("text_moves"), (2 * position, *text))
-        if last is not None:
+        if number > 1:
             self._conn.execute(_INTO_INDEX.format("text_moves"), (2 * position + 1, *text_of(before)))
+        return number
+
+
+def _has_other_error(before: TaskState, after: TaskState) -> bool:
+    return (before.error or before.last_error) != (after.error or after.last_error)
 
 
 def _has_row(change: Change) -> bool:
@@ -173,7 +182,7 @@ def _has_state(change: Change) -> bool:
     return change.own and (change.after.status == "retrying" or change.after.version % KEPT == 0)
 
 
-def _row(change: Change, kind: int, lane: int, at: Standing) -> tuple[object, ...]:
+def _row(change: Change, kind: int, lane: int, at: Standing, text: int) -> tuple[object, ...]:
     state = change.after
     queue_key, updated_at, changed = at
     return (
@@ -187,5 +196,6 @@ def _row(change: Change, kind: int, lane: int, at: Standing) -> tuple[object, ..
         changed,
         updated_at,
         state.version,
+        text,
         encode_state(state) if _has_state(change) else None,
     )
