@@ -43,7 +43,7 @@ _MOST_TESTED = 10_000
 _TO_SORT = 16
 """The cost of reading and sorting a task, relative to stepping over one in an index; …"""
 _TO_SORT_OVER = 1
-"""… and of sorting a failed or cancelled task, whose sort keys are all in one index."""
+"""… and of sorting a failed or cancelled task, or passing it: one index has all that is asked of it."""
 _TO_TEST = 40
 """The cost of searching the words of a task in its row, relative to stepping over one in an index; …"""
 _TO_FIND = 2
@@ -215,7 +215,7 @@ class CurrentList:
     def _sorted_page(self) -> Query:
         """The statement that sorts the tasks that pass, or walks along the ids."""
         filters, lead = self._filters, self.lead.fields
-        if _only_failed_or_cancelled(filters) and column_of(filters) != "id":
+        if self._is_over and column_of(filters) != "id":
             return _ended_page(filters)
         order, keys = _order(filters, by_hit=bool(self._words) and not lead)
         selects: list[str] = []
@@ -235,6 +235,12 @@ class CurrentList:
             union = " UNION ALL ".join(f"SELECT * FROM ({select} LIMIT {last:d})" for select in selects)  # noqa: S608 - our own names
             selects = [f"SELECT * FROM ({union}) AS tasks ORDER BY {order}"]  # noqa: S608 - our own names
         return f"{selects[0]} LIMIT ? OFFSET ?", [*parameters, filters.limit, filters.offset]
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the failed and cancelled tasks lead: their index has all that is filtered and sorted by."""
+        by_status = "status" in self.lead.fields or not _by_id(self._filters)
+        return _only_failed_or_cancelled(self._filters) and by_status
 
     def _source(self, *, rows: bool) -> Query:
         """The FROM part. `rows`: whether a hit in the text index needs more than its id."""
@@ -313,7 +319,7 @@ class CurrentList:
 
     def _cost_of_sorting(self, total: int) -> float:
         if not self._words:
-            return (_TO_SORT_OVER if _only_failed_or_cancelled(self._filters) else _TO_SORT) * total
+            return _TO_SORT_OVER * self._passing if self._is_over else _TO_SORT * total
         if column_of(self._filters) == "id":  # nothing is sorted
             return _TO_BEGIN * self._with_words(total)
         if self._words_lead:
@@ -330,7 +336,7 @@ def _by_id_outside_queue(filters: TaskFilters) -> TaskFilters:
 
 
 def _ended_page(filters: TaskFilters) -> Query:
-    """The page of failed and cancelled tasks: they are few, and one index has all their sort keys."""
+    """The page of failed and cancelled tasks: they are few, and one index has all their values and sort keys."""
     order, _keys = _order(filters, by_hit=False)
     where, values = _where(filters, plus=False)
     source = f"tasks INDEXED BY tasks_over{where} AND tasks.status IN {OVER}"  # as the index has it
@@ -421,9 +427,9 @@ def _by_id(filters: TaskFilters) -> bool:
 
 
 def _only_failed_or_cancelled(filters: TaskFilters) -> bool:
-    """Whether the only filters are the statuses failed and cancelled, and maybe a type."""
+    """Whether only tasks that failed or were cancelled are asked for, without a search."""
     statuses = values_of(filters.status)
-    return bool(statuses) and _OVER.issuperset(statuses) and not (_by_text(filters) or _by_id(filters))
+    return bool(statuses) and _OVER.issuperset(statuses) and not _by_text(filters)
 
 
 def _only_waiting(filters: TaskFilters) -> bool:

@@ -205,7 +205,7 @@ CREATE INDEX tasks_by_batch_and_input ON tasks (batch, {INPUT}) WHERE batch <> '
 CREATE INDEX tasks_by_priority ON tasks (priority, id, user_id);
 CREATE INDEX tasks_by_queue_key ON tasks (queue_key, id, user_id);
 CREATE INDEX tasks_by_update ON tasks (updated_at, id, user_id);
-CREATE INDEX tasks_over ON tasks (status, type, updated_at, priority) WHERE status IN {OVER};
+CREATE INDEX tasks_over ON tasks (status, type, updated_at, priority, {", ".join(BY_VALUE)}) WHERE status IN {OVER};
 CREATE INDEX versions_by_task ON versions (id, since, status, kind, user_id, changed);
 CREATE INDEX versions_with_text ON versions ({WITH_TEXT}) WHERE text > 0;
 CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE {is_seldom("status")};

@@ -310,3 +310,28 @@ def test_of_many_values_the_row_is_read(queries: TaskQueries) -> None:
     statement, values = found.count(Lead(("label",)))
     assert " own " not in statement
     assert "tasks_by_label" in plan_of(queries, statement, values)
+
+
+def test_failed_tasks_of_a_label_are_sorted_by_an_index_that_has_both() -> None:
+    """Unless fewer tasks have the label than have failed: then that leads, as for any status."""
+    journal = Journal(MemoryEventLog())
+    for number in range(60):
+        task_id = journal.create(
+            label="night" if number % 2 else "", batch="films" if number < 3 else "", max_retries=0
+        )
+        if number % 4 == 1:
+            journal.start(task_id)
+            journal.send(AttemptEnded(task_id=task_id, attempt=1, outcome="failed", error="no such codec"))
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        queries = TaskQueries(views.connection)
+        for sort in ("priority", "-updated_at"):
+            statement, values = of(queries, TaskFilters(label="night", status="failed", sort=sort))._sorted_page()
+            plan = plan_of(queries, statement, values)
+            assert "COVERING INDEX tasks_over" in plan
+            assert plan.count("SEARCH") == 1
+            assert "tasks_by_batch" in plan_of(
+                queries, *of(queries, TaskFilters(batch="films", status="failed", sort=sort))._sorted_page()
+            )
+        tasks, _total = queries.list(TaskFilters(label="night", status="failed", sort="priority"), journal.at)
+    assert [task.id for task in tasks] == [number + 1 for number in range(60) if number % 4 == 1]
