@@ -1,6 +1,7 @@
 """The demo's output fits a terminal, and says what it is about."""
 
 import io
+import re
 import shlex
 import subprocess
 import threading
@@ -30,7 +31,7 @@ def test_every_row_has_its_percentage_however_long_name_and_message_are(width: i
     for number, line in enumerate(lines, 1):
         assert f"{number} {OTHERS[number - 1][0]}" in line
         assert f" {10 * number} % encoding" in line
-        assert line.rstrip().endswith(":00")
+        assert re.search(r" \d:\d\d:\d\d$", line.rstrip())  # however slow the machine is
         assert "━" in line or "╸" in line
 
 
