@@ -33,6 +33,8 @@ class Ticket(msgspec.Struct, frozen=True):
     digest: bytes
     fresh: bool = False
     """Whether the command id is new, so that there is no earlier answer to look for."""
+    refusal: TasktrailError | None = None
+    """The answer unless the command is a repetition: the refusal of its examination."""
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -412,7 +412,7 @@ class Scheduler(Actor):
             return
         if isinstance(message, _ASKED):
             try:
-                if isinstance(message, Submit) and self._answer_repetition(message):
+                if isinstance(message, Submit) and (self._answer_repetition(message) or _is_refused(message)):
                     return
                 self._load_for(message)
                 if isinstance(message, Submit):
@@ -738,6 +738,14 @@ class Scheduler(Actor):
             self._wait(error, START_OVER_AFTER)
         except BaseException as fatal:  # noqa: BLE001 - the log itself cannot be read, so nothing can go on
             self._on_fatal(fatal)
+
+
+def _is_refused(submit: Submit) -> bool:
+    """Whether the command was refused before it came here. Then that is answered."""
+    refusal = submit.token.refusal if isinstance(submit.token, Ticket) else None
+    if refusal is not None:
+        submit.token.reply(refusal)
+    return refusal is not None
 
 
 def _copied(running: dict[int, Running]) -> dict[int, Running]:

@@ -1,5 +1,6 @@
 """The files of a data folder: their paths, a name for its socket, and permissions that keep other users out."""
 
+import errno
 import os
 import pwd
 import re
@@ -28,7 +29,7 @@ NO_SOCKET = {
 
 
 def path_of(value: object, field: str) -> Path:
-    """Return the value as a path. Raises `InvalidPath`, which names the argument, if it cannot be one."""
+    """Return the value as a path. Raises `InvalidPath` with the argument's name if it cannot be one or is too long."""
     if not isinstance(value, str | os.PathLike):
         raise InvalidPath(
             f"{field} has to be a path, not {in_words(value)}", field=field, remedy="Give text or a Path."
@@ -43,7 +44,17 @@ def path_of(value: object, field: str) -> Path:
             field=field,
             remedy="Give the name that the file has.",
         )
-    return Path(value)
+    path = Path(value)
+    try:
+        os.lstat(path)  # only the file system knows how long a name may be
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InvalidPath(
+                f"{field} can be no path: {error.strerror}: {path}",
+                field=field,
+                remedy="Give a shorter path, whose names are shorter, too.",
+            ) from error
+    return path
 
 
 def user_name(user: int) -> str:

@@ -266,11 +266,12 @@ class Commands(ABC):
             dry_run: only report what would be done.
             reason: why; recorded.
             actor: who; recorded.
-            command_id: repeating it is harmless.
+            command_id: repeating it makes no task twice. The answer is for the files as they are found then.
             correlation_id: recorded.
             traceparent: the trace that the tasks belong to.
 
         Raises:
+            CommandIdReused: the id has made a batch already, and these files would make another.
             InvalidValue: the pattern cannot be read, or there are more files than one batch may have.
             OutputsCollide: two files would get the same output.
         """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec.structs import replace
 
-from ..actors.core.messages import Submit, WorkOn
+from ..actors.core.messages import Intake, Submit, WorkOn
 from ..actors.core.owners import hide_foreign_task
 from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
@@ -320,23 +320,36 @@ class TaskService(Served, Commands, Blocking):
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
     def _admit(self, command: Command, reply: Callable[[Any], None], only_user: int | None, *, checked: bool) -> Submit:
-        command, intake = self._intake.examine(command, checked=checked)
-        if isinstance(command, RedeliverNotice):
-            first = next(self.log(limit=1))
-            found = None  # for a task of somebody else: the Scheduler refuses it
-            if self.is_of(command.task_id, only_user):
-                found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)
-            intake = replace(intake, redelivery=found)
-        elif isinstance(command, EraseUser):  # here, so that the Scheduler need not look through the whole log
-            intake = replace(intake, belongings=self.source.log().belongings(command.user_id))
+        command = self._intake.normalized(command, checked=checked)
         fresh = not command.command_id
+        intake, refusal = Intake(), None
+        try:
+            intake = self._examined(command, only_user)
+        except TasktrailError as error:
+            if fresh:
+                raise
+            refusal = error  # unless it is a repetition: by now its output may be there, or its input gone
         if fresh:
             command = replace(command, command_id=new_command_id())
         # The digest of the command as it was sent, so that a repetition matches. Two users may use the same id: those
         # are two commands, even if they are alike.
         meant = digest(command) if only_user is None else sha256(digest(command) + b"%d" % only_user).digest()
-        ticket = Ticket(reply, command.command_id, meant, fresh)
-        return Submit(with_type_defaults(command, self._system.registry), intake, ticket, only_user)
+        ticket = Ticket(reply, command.command_id, meant, fresh, refusal)
+        if refusal is None:
+            command = with_type_defaults(command, self._system.registry)
+        return Submit(command, intake, ticket, only_user)
+
+    def _examined(self, command: Command, only_user: int | None) -> Intake:
+        intake = self._intake.examine(command)
+        if isinstance(command, RedeliverNotice):
+            first = next(self.log(limit=1))
+            found = None  # for a task of somebody else: the Scheduler refuses it
+            if self.is_of(command.task_id, only_user):
+                found = redelivery(log_id(first), self.events(command.task_id), command.notice_id)
+            return replace(intake, redelivery=found)
+        if isinstance(command, EraseUser):  # here, so that the Scheduler need not look through the whole log
+            return replace(intake, belongings=self.source.log().belongings(command.user_id))
+        return intake
 
     def work_on(self, task_id: int) -> None:
         """Take on a task that another program has created; see `own_only` of `open`."""

@@ -304,7 +304,7 @@ def _target(destination: Path) -> tuple[Path, bool]:
 
 
 def _is_folder(destination: Path) -> bool:
-    """Whether it is a folder. Raises InvalidPath if the system does not tell, as of a name that is too long."""
+    """Whether it is a folder. Raises InvalidPath if the system does not tell, as of a folder that is closed."""
     try:
         return is_dir(destination)
     except OSError as error:

@@ -17,7 +17,15 @@ import msgspec
 from ..errors import problem
 from ..events import Accepted, CreateGraph, CreateTask, GraphTask, TaskState, TasktrailError
 from ..events.commands import TaskFields
-from ..events.errors import CONFLICT, InvalidPath, InvalidValue, OutputExists, OutputsCollide, OutputTaken
+from ..events.errors import (
+    CONFLICT,
+    CommandIdReused,
+    InvalidPath,
+    InvalidValue,
+    OutputExists,
+    OutputsCollide,
+    OutputTaken,
+)
 from ..events.task_events import output_of
 from ..events.values import recordable
 from ..handlers.contract import Job, TaskType
@@ -42,6 +50,10 @@ _TO_THE_END = 2.0
 """Seconds between the publishing of an output and the recorded end of its task, at most."""
 _OF_ONE = re.compile(r"tasks\[([0-9]+)\]\.?(.*)", re.DOTALL)
 """The field of a refusal that concerns one task of a graph."""
+_LOOK = (
+    "`tasktrail batches` shows the batches that there are. To go on with this one, leave the id and `again` out: files "
+    "that are done or under way are skipped."
+)
 _REJECTED = "Rejected"
 """The error type of a task whose handler cannot use its input."""
 
@@ -469,6 +481,8 @@ def _without_refused(
     Returns the tasks that are left, and the refused files. Raises a refusal that concerns no single task.
     """
     match = _OF_ONE.fullmatch(error.field)
+    if isinstance(error, CommandIdReused):  # the command holds the files as they are found, not as they were asked for
+        raise CommandIdReused(f"{error.message}, or for this batch when its files were others", remedy=_LOOK) from error
     if match is None:
         raise error
     one, task = pairs[int(match[1])]

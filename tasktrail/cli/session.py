@@ -595,7 +595,8 @@ class Environment:
             from ..events.context import DecisionContext
             from ..events.decide import decide
 
-            self._intake(session).examine(first)
+            intake = self._intake(session)
+            intake.examine(intake.normalized(first))
             decide(None, first, DecisionContext(now=self.now()))  # as if there were no other task
 
     def batch_without_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":

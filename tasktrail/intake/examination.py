@@ -92,8 +92,8 @@ class CommandIntake:
         self._examine_create(command, new_folders=True)
         return command
 
-    def examine(self, command: Command, *, checked: bool = False) -> tuple[Command, Intake]:
-        """Return the command as it will be recorded, and what was found out about it. Raises the refusal.
+    def normalized(self, command: Command, *, checked: bool = False) -> Command:
+        """Return the command as it will be recorded. Raises the refusal of values that no command may have.
 
         `checked`: the values were checked when the command was made. Those of a Struct that a program built were not.
         """
@@ -102,15 +102,25 @@ class CommandIntake:
         refuse_odd(command)
         match command:
             case CreateTask():
-                command = self.with_normalized_options(command)
-                return command, self._examine_create(command)
+                return self.with_normalized_options(command)
             case AddSchedule():
                 with _inside("task"):
                     task = self.with_normalized_options(replace(command.task, command_id=""))
-                    return replace(command, task=task), self._examine_create(task)
+                return replace(command, task=task)
             case CreateGraph():
-                command = replace(command, tasks=tuple(map(self.with_normalized_options, command.tasks)))
-                return command, self._examine_graph(command)
+                return replace(command, tasks=tuple(map(self.with_normalized_options, command.tasks)))
+        return command
+
+    def examine(self, command: Command) -> Intake:
+        """Return what is found out about a normalized command. Raises the refusal, which may be another one later."""
+        match command:
+            case CreateTask():
+                return self._examine_create(command)
+            case AddSchedule():
+                with _inside("task"):
+                    return self._examine_create(command.task)
+            case CreateGraph():
+                return self._examine_graph(command)
             case AddSource():
                 self._examine_source(command)
             case PauseQueue(type=str(name)):
@@ -121,7 +131,7 @@ class CommandIntake:
                 self._check_types({name: rate for name, rate in of_types.items() if name != EACH})
             case SaveCheckpoint():
                 _check_json(command.checkpoint, "checkpoint", MAX_CHECKPOINT)
-        return command, _NOTHING
+        return _NOTHING
 
     def with_normalized_options(self, task: T) -> T:
         """Return the task with its preset's options, as the type's schema means them: 6.0 is 6 for a whole number."""

@@ -25,7 +25,7 @@ def examine(tmp_path: Path) -> Callable[[CreateTask], CreateTask]:
 
     def examine(task: CreateTask) -> CreateTask:
         source, output = str(tmp_path / "a.mov"), str(tmp_path / "b.mp4")
-        found, _ = intake.examine(msgspec.structs.replace(task, input_file=source, output_file=output))
+        found = intake.normalized(msgspec.structs.replace(task, input_file=source, output_file=output))
         assert isinstance(found, CreateTask)
         one = GraphTask(
             name="a",
@@ -35,7 +35,7 @@ def examine(tmp_path: Path) -> Callable[[CreateTask], CreateTask]:
             input_file=source,
             output_file=output,
         )
-        graph, _ = intake.examine(CreateGraph(tasks=(one,)))
+        graph = intake.normalized(CreateGraph(tasks=(one,)))
         assert isinstance(graph, CreateGraph)
         assert (graph.tasks[0].options, graph.tasks[0].preset) == (found.options, "")
         return found

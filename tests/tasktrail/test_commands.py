@@ -102,6 +102,7 @@ OPENING: list[tuple[Callable[[Any], object], str]] = [
     (lambda wrong: back_up("here", wrong), "destination"),
     (lambda wrong: back_up("here", "there", base=wrong), "base"),
     (lambda wrong: restore(wrong, "there"), "source"),
+    (lambda wrong: restore("here", wrong), "data"),
 ]
 
 
@@ -120,6 +121,17 @@ def test_what_no_file_can_be_called_is_refused_by_the_name_of_its_argument(
     with pytest.raises(InvalidPath, match="no file can have") as caught:
         method(wrong)
     assert (caught.value.field, caught.value.message.isprintable()) == (field, True)
+
+
+@pytest.mark.parametrize("wrong", ["x" * 300, "/".join(["y" * 200] * 25)], ids=["name", "path"])
+@pytest.mark.parametrize(("method", "field"), OPENING)
+def test_a_path_that_is_too_long_is_refused_by_the_name_of_its_argument(
+    method: Callable[[Any], object], field: str, wrong: str
+) -> None:
+    """From Python it was an OSError, which only the command line put into words."""
+    with pytest.raises(InvalidPath, match=f"{field} can be no path: File name too long") as caught:
+        method(wrong)
+    assert caught.value.field == field
 
 
 def test_what_a_method_has_made_of_its_arguments_need_not_be_checked_again(tasks: Sent) -> None:

@@ -69,7 +69,7 @@ def any_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands need no files."""
     monkeypatch.setattr(
         "tasktrail.intake.examination.CommandIntake.examine",
-        lambda _self, command, **_: (command, Intake()),
+        lambda _self, _command: Intake(),
     )
 
 

@@ -34,7 +34,7 @@ def refused(command: Command) -> str:
     """Return the field that a refusal names."""
     intake = CommandIntake(Registry.load(), PathRules(), max_user_level=3, has_tasks=lambda _type: False)
     with pytest.raises(TasktrailError) as caught:
-        intake.examine(command)
+        intake.examine(intake.normalized(command))
     return caught.value.field
 
 
@@ -61,7 +61,7 @@ def taken_in(estimate: Any) -> Estimated:
     registry = Registry()
     registry.add(TaskType(name="own", summary="", run=print, estimate=lambda _job: estimate), "own:own")
     intake = CommandIntake(registry, PathRules(), max_user_level=3, has_tasks=lambda _type: False)
-    return intake.examine(CreateTask(type="own"))[1].estimate
+    return intake.examine(CreateTask(type="own")).estimate
 
 
 @pytest.mark.parametrize(("executor", "bounded"), [("local", True), ("ray", False)])

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event, Thread, current_thread
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from PIL import Image
@@ -27,6 +28,7 @@ from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTa
 from tasktrail.events.commands import SetLimits
 from tasktrail.events.errors import (
     CannotStartNow,
+    CommandIdReused,
     DataInUse,
     HistoryMissing,
     IllegalTransition,
@@ -90,6 +92,46 @@ def test_every_answer_sees_ones_own_commands(service: TaskService) -> None:
         task_id = service.create_task(type="noop", held=True)
         assert service.get_task(task_id).status == "pending"
         assert service.list_tasks(TaskFilters(status="pending"))[1] == number + 1
+
+
+def test_a_repeated_command_is_answered_as_before_when_its_files_have_come_and_gone(
+    open_service: Opener, tmp_path: Path
+) -> None:
+    """A repetition was examined as if it were new, so it was refused once its own task had written its output."""
+    (source := tmp_path / "in.txt").write_text("quiet")
+    shout: dict[str, Any] = {"type": "shout", "input_file": str(source)}
+    single = CreateTask(**shout, output_file=str(tmp_path / "single"), command_id="single")
+    graph = [{**shout, "name": "a", "output_file": str(tmp_path / "graph")}]
+    schedule: dict[str, Any] = {"task": {**shout, "output_file": f"{tmp_path}/{{fire_time}}"}, "every": 3600.0}
+    tasks = open_service()
+    first = tasks.send(single)
+    ids = tasks.create_graph(graph, command_id="graph")
+    scheduled = tasks.add_schedule("hourly", **schedule, command_id="schedule")
+    for task_id in (first.task_id, *ids.values()):
+        assert tasks.wait(task_id, timeout=WITHIN).status == "completed"
+    source.unlink()
+    for _start in range(2):
+        assert tasks.send(single) == first
+        assert tasks.create_graph(graph, command_id="graph") == ids
+        assert tasks.add_schedule("hourly", **schedule, command_id="schedule") == scheduled
+        with pytest.raises(CommandIdReused):
+            tasks.send(msgspec.structs.replace(single, label="other"))
+        with pytest.raises(InvalidPath, match="cannot be read"):
+            tasks.send(msgspec.structs.replace(single, command_id="new"))
+        assert tasks.list_tasks()[1] == 2
+        tasks.close()
+        tasks = open_service()
+
+
+def test_a_repeated_command_is_answered_as_before_when_its_type_is_gone(open_service: Opener) -> None:
+    tasks = open_service()
+    noop = CreateTask(type="noop", command_id="once")
+    first = tasks.send(noop)
+    tasks.close()
+    tasks = open_service(handlers=())
+    assert tasks.send(noop) == first
+    with pytest.raises(UnknownType):
+        tasks.send(msgspec.structs.replace(noop, command_id="new"))
 
 
 def test_one_open_task_for_a_key_over_restarts_and_for_every_way_in(open_service: Opener) -> None:

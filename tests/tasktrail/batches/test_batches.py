@@ -11,6 +11,7 @@ from tasktrail.api.service import TaskService
 from tasktrail.batches.request import MadeBatch
 from tasktrail.events import CreateGraph, CreateTask
 from tasktrail.events.errors import (
+    CommandIdReused,
     InvalidOptions,
     InvalidPath,
     InvalidValue,
@@ -87,6 +88,20 @@ def test_every_file_has_its_output_and_one_name_holds_the_set(
     assert (batch.bytes_before, batch.bytes_after) == (size, size)
     assert batch.completed_at is not None
     assert service.batches() == [batch]
+
+
+@pytest.mark.parametrize("change", [{}, {"again": True}], ids=["new file", "again"])
+def test_a_batch_that_is_repeated_by_its_id_makes_no_task_twice(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path, change: dict[str, Any]
+) -> None:
+    """The usual remedy, a new id, would have everything done once more."""
+    fields = {"batch": "letters", "command_id": "mine", **change}
+    assert lists(make(**fields)) == (3, 0, 0, 0)
+    (folder / "new.txt").write_text("new")
+    with pytest.raises(CommandIdReused, match="or for this batch when its files were others") as caught:
+        make(**fields)
+    assert "`tasktrail batches`" in caught.value.advice
+    assert service.list_tasks()[1] == 3
 
 
 def test_what_is_done_is_skipped_until_it_changes(
