@@ -328,7 +328,9 @@ _SIDE = 64
 
 
 def _slant(frame: VideoFrame) -> int:
-    return int(frame.rotation - round(frame.rotation / _QUARTER) * _QUARTER)
+    """Without a single degree, of which PyAV makes a quarter turn whose matrix is off by a rounding: it cuts to 89."""
+    slant = int(frame.rotation - round(frame.rotation / _QUARTER) * _QUARTER)
+    return slant if abs(slant) > 1 else 0
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
