@@ -88,3 +88,16 @@ def sum_of(terms: "PriorityTerms") -> str:
     if terms.duration:
         parts.append(f"- {-terms.duration} long")
     return " ".join(parts)
+
+
+def of_input(output: int, whole: int) -> str:
+    """An output's size beside that of its input (not 0): 0.213 % of the input, 105 % of the input, 3.5 times the input.
+
+    A text of one line becomes a PDF of many times its size, which nobody thinks of in percent.
+    """
+    times = output / whole
+    if 0 < times < 0.000_01:  # noqa: PLR2004 - `g` would write it with an exponent
+        return "less than 0.001 % of the input"
+    if times < 2:  # noqa: PLR2004 - from twice on one says so
+        return f"{100 * times:.0f} % of the input" if times >= 1 else f"{100 * times:.3g} % of the input"
+    return f"{times:,.0f} times the input" if times >= 10 else f"{times:.2g} times the input"  # noqa: PLR2004 - digits

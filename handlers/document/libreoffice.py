@@ -68,8 +68,6 @@ _SELECTORS = frozenset(map(chr, chain(range(0xFE00, 0xFE10), range(0xE0100, 0xE0
 """They choose a form of the character before them, and are never drawn."""
 _ROW = re.compile(rb"\t([0-9a-f]{4}):((?: [0-9a-f]{8}){8})\s*")
 """256 characters of a set, as fontconfig prints it: a bit for each."""
-_MEASURED = "\u3001"
-"""A comma that LibreOffice measures beside Chinese and Japanese, whether it is drawn or not."""
 _FAMILY = re.compile(rb'\tfamily: "([^"]{1,100})"\(s\)')
 
 # Not DisableActiveContent: it leaves the charts of every document blank.
@@ -106,7 +104,8 @@ class MadePdf(NamedTuple):
     lacking: list[str]
     """Fonts of the document that this machine does not have; none where LibreOffice works without fontconfig."""
     boxes: list[str]
-    """Characters on its pages that no font of this machine has, drawn as boxes; none where fontconfig does not tell."""
+    """Characters that LibreOffice has set or measured and no font of this machine has; none where fontconfig does not
+    tell."""
 
 
 def find_libreoffice() -> Path | None:
@@ -320,7 +319,7 @@ def _sift(printed: BinaryIO, said: BinaryIO) -> _Asked:
         else:
             inside, loaded = False, loaded or line.startswith(_LOADED)
             said.write(line)
-    return _Asked(sorted(lacking), characters - {_MEASURED})
+    return _Asked(sorted(lacking), characters)
 
 
 def _members(first: int, words: list[bytes]) -> Iterator[str]:

@@ -1,22 +1,30 @@
 """The PDF that LibreOffice makes of a document: made once for all attempts of a task, and kept as a piece."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ...events.counted import counted
+from ...events.counted import counted, plural
 from ..contract import TaskContext
 from ..pieces import Pieces, seal
 from .archive import broken_parts
 from .kinds import OFFICE, PACKED
-from .libreoffice import convert_to_pdf
+from .libreoffice import MadePdf, convert_to_pdf
+from .pdf import PdfPages
 
 _NUMBER = 0
 """The number of its piece. Pages have their own number, from 1."""
 _MOST_NAMED = 10
 """Fonts, or characters, that a note names."""
+_MEASURED = "\u3001"
+"""A comma that LibreOffice measures beside Chinese and Japanese, whether it is drawn or not."""
+_PRIVATE = ("\ue000", "\uf8ff")
+"""The first and last character for private use. LibreOffice looks for those of Symbol and Wingdings in other fonts, but
+draws their like from its own."""
+_OF_LIBREOFFICE = b"OpenSymbol"
 
 
 class _Lacking(msgspec.Struct, frozen=True):
@@ -59,7 +67,7 @@ class OfficePdf:
         try:
             pdf = convert_to_pdf(source, self._kind, folder, context.check_stop)
             part = self._lacking.with_suffix(".part")
-            part.write_bytes(msgspec.json.encode(_Lacking(pdf.lacking, pdf.boxes)))
+            part.write_bytes(msgspec.json.encode(_Lacking(pdf.lacking, _drawn(pdf))))
             seal(part, self._lacking)
             pdf.path.replace(pieces.part(_NUMBER))
         finally:
@@ -80,6 +88,16 @@ class OfficePdf:
         return [*(_font_notes(lacking.fonts) if self._kind in OFFICE else []), *_box_notes(lacking.boxes), *broken]
 
 
+def _drawn(pdf: MadePdf) -> list[str]:
+    """The characters that no font has, without those that LibreOffice did not draw, or drew from its own font."""
+    doubtful = {one for one in pdf.boxes if one == _MEASURED or _PRIVATE[0] <= one <= _PRIVATE[1]}
+    if not doubtful:
+        return pdf.boxes
+    with closing(PdfPages(pdf.path)) as pages:
+        doubtful -= pages.drawn(doubtful, but_in=_OF_LIBREOFFICE)
+    return [one for one in pdf.boxes if one not in doubtful]
+
+
 def _font_notes(fonts: list[str]) -> list[str]:
     if not fonts:
         return []
@@ -92,4 +110,5 @@ def _box_notes(boxes: list[str]) -> list[str]:
     if not boxes:
         return []
     some = " ".join(one if one.isprintable() else f"U+{ord(one):04X}" for one in boxes[:_MOST_NAMED])
-    return [f"no font on this machine has {counted(len(boxes), 'character')} of it, drawn as boxes, such as {some}"]
+    lost = f"{len(boxes):,} {plural(len(boxes), 'character')} of it, drawn as boxes or not at all"
+    return [f"no font on this machine has {lost}, such as {some}"]

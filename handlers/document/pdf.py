@@ -1,5 +1,6 @@
 """The pages of a PDF, drawn by PDFium, which runs no scripts and opens no other file."""
 
+import ctypes
 import itertools
 import logging
 import math
@@ -21,6 +22,8 @@ from pypdfium2.raw import (
     FPDF_DocumentHasValidCrossReferenceTable,
     FPDF_GetSecurityHandlerRevision,
     FPDFPage_Flatten,
+    FPDFText_GetFontInfo,
+    FPDFText_GetUnicode,
 )
 
 from ...events.counted import counted, plural
@@ -39,6 +42,8 @@ _TAIL = 1024
 """Bytes at the end of the file in which readers look for the end mark."""
 _MOST_OBJECTS = 5000
 """Objects of a page that are examined for pictures."""
+_FONT_NAME = 128
+"""Bytes of the name of a font; a longer one is not given."""
 
 
 def _is_empty(path: Path) -> bool:
@@ -52,6 +57,13 @@ def _has_end(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         return b"%%EOF" in file.read()
+
+
+def _font(text: pypdfium2.PdfTextPage, place: int) -> bytes:
+    """The name of the font of a character. Empty if it has none."""
+    name = ctypes.create_string_buffer(_FONT_NAME)
+    FPDFText_GetFontInfo(text.raw, place, name, _FONT_NAME, None)
+    return name.value
 
 
 class _Search(RawIOBase):
@@ -113,6 +125,18 @@ class PdfPages:
         if files := self._pdf.count_attachments():
             notes.append(f"{counted(files, 'file')} inside the PDF {plural(files, 'is', 'are')} not drawn")
         return notes
+
+    def drawn(self, characters: set[str], *, but_in: bytes) -> set[str]:
+        """The characters that a page shows in another font than that of the name `but_in`. Each has 16 bits."""
+        found: set[str] = set()
+        for page in self._pdf:
+            text = page.get_textpage()
+            if not (characters - found).isdisjoint(text.get_text_range()):
+                places = [(chr(FPDFText_GetUnicode(text.raw, place)), place) for place in range(text.count_chars())]
+                found.update(one for one, place in places if one in characters and _font(text, place) != but_in)
+            text.close()
+            page.close()
+        return found
 
     def lost(self) -> list[str]:
         """Notes on what a PDF of some of the pages does not have."""

@@ -151,8 +151,9 @@ def write_packet(output: OutputContainer, packet: "av.Packet[Any]") -> bool:
 
 
 def moving_pictures(container: InputContainer) -> list[VideoStream]:
-    """The pictures of a file without its covers. The first is the one that is shown."""
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    """The pictures of a file without its covers. The first is the one that is shown: a default one, as players do."""
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return sorted(moving, key=lambda stream: not stream.disposition & Disposition.default)
 
 
 def of_shown_program(container: InputContainer, tracks: Sequence[_Stream]) -> list[_Stream]:

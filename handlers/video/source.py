@@ -135,6 +135,11 @@ class VideoSource(msgspec.Struct, frozen=True, kw_only=True):
     """Frames per second of the result; None: each frame keeps its own time."""
 
     @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height of its first picture, whatever part of it is wanted."""
+        return (self.crop.of_width, self.crop.of_height) if self.crop else (self.width, self.height)
+
+    @property
     def shown_rate(self) -> Fraction:
         """Frames per second of the result."""
         return self.frame_rate or self.rate
@@ -323,7 +328,9 @@ _SIDE = 64
 
 
 def _slant(frame: VideoFrame) -> int:
-    return int(frame.rotation - round(frame.rotation / _QUARTER) * _QUARTER)
+    """Without a single degree, of which PyAV makes a quarter turn whose matrix is off by a rounding: it cuts to 89."""
+    slant = int(frame.rotation - round(frame.rotation / _QUARTER) * _QUARTER)
+    return slant if abs(slant) > 1 else 0
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:

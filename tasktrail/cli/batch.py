@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from ..words import about, duration, percent, size
+from ..words import about, duration, of_input, percent, size
 from .command import CliCommand, pass_session
 from .completion import BATCH
 from .failing import DONE, INTERRUPTED, REFUSED
@@ -308,7 +308,7 @@ def _report(reading: "Reading", batch: "Batch", as_of: str = "") -> None:
     if batch.bytes_before and not batch.bytes_after:  # its type does not report the size of outputs
         say(f"  {size(batch.bytes_before)} were read")
     elif batch.bytes_after:
-        share = f", {100 * batch.bytes_after / batch.bytes_before:.0f} %" if batch.bytes_before else ""
+        share = f", {of_input(batch.bytes_after, batch.bytes_before)}" if batch.bytes_before else ""
         say(f"  {size(batch.bytes_before)} became {size(batch.bytes_after)}{share}")
     if batch.originals_kept:
         _name_some(

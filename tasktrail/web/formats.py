@@ -24,7 +24,7 @@ from ..events.errors import (
     UnknownType,
 )
 from ..projections.errors import BeyondTheLog
-from ..words import about, ago, duration, percent, rate, size, sum_of
+from ..words import about, ago, duration, of_input, percent, rate, size, sum_of
 
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
@@ -152,14 +152,6 @@ def plainly(value: Any) -> str:
             return compact(value)
 
 
-def share(part: int, whole: int) -> str:
-    """A part, or a multiple, as a percentage of the whole (not 0): 0.213 %, 85.3 %, 1,680 %."""
-    percentage = 100 * part / whole
-    if 0 < percentage < 0.001:  # noqa: PLR2004 - `g` would write it with an exponent
-        return "less than 0.001 %"
-    return f"{percentage:,.0f} %" if percentage >= 100 else f"{percentage:.3g} %"  # noqa: PLR2004 - all of it
-
-
 FILTERS: dict[str, Callable[..., Any]] = {
     "about": about,
     "advice": advice,
@@ -173,11 +165,11 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "exactly": exactly,
     "next_try": next_try,
     "number": number,
+    "of_input": of_input,
     "percent": percent,
     "plainly": plainly,
     "pretty": pretty,
     "rate": rate,
-    "share": share,
     "sum_of": sum_of,
     "plural": plural,
     "when": when,

@@ -358,9 +358,8 @@ class Burner:
 
     def _put(self, sheet: Image.Image, bitmap: Bitmap) -> None:
         """Draw a bitmap, scaled and moved with the picture, and moved inside if it would be cut off."""
-        whole = self._source
-        if whole.crop:
-            whole = msgspec.structs.replace(whole, width=whole.crop.of_width, height=whole.crop.of_height, crop=None)
+        size = self._source.stored_size
+        whole = msgspec.structs.replace(self._source, width=size[0], height=size[1], crop=None)
         seen, full = upright_size(self._source), upright_size(whole)
         left, top = parse_numbers(self._options.crop)[2:] if self._options.crop else (0, 0)
         across, down = self._size[0] / seen[0], self._size[1] / seen[1]

@@ -106,7 +106,7 @@ def encode_segments(
     shaped: VideoFrame | None = None
     late = resized = 0
     is_begun = after is None
-    size = (encoding.source.width, encoding.source.height)
+    size = encoding.source.stored_size
 
     def finish(encoder: SegmentEncoder) -> Segment:
         nonlocal late, resized

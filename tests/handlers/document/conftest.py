@@ -22,7 +22,9 @@ Colour: TypeAlias = tuple[int, int, int]
 LETTER_SIZE = (612, 792)
 
 
-def pdf_bytes(pages: Sequence[tuple[Size, Colour]], trailer: str = "", content: str = "", catalog: str = "") -> bytes:
+def pdf_bytes(
+    pages: Sequence[tuple[Size, Colour]], trailer: str = "", content: str = "", catalog: str = "", fonts: str = ""
+) -> bytes:
     """Make a PDF whose pages have one colour each, with a black square in the upper left corner."""
     kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(pages)))
     objects = [f"<< /Type /Catalog /Pages 2 0 R {catalog} >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]
@@ -31,7 +33,7 @@ def pdf_bytes(pages: Sequence[tuple[Size, Colour]], trailer: str = "", content: 
         drawing = (
             f"{paint} rg 0 0 {width} {height} re f 0 g 0 {height * 0.9} {width * 0.1} {height * 0.1} re f {content}"
         )
-        box = f"/MediaBox [0 0 {width} {height}]"
+        box = f"/MediaBox [0 0 {width} {height}] /Resources << /Font << {fonts} >> >>"
         objects.append(f"<< /Type /Page /Parent 2 0 R {box} /Contents {4 + 2 * number} 0 R >>")
         objects.append(f"<< /Length {len(drawing)} >>\nstream\n{drawing}\nendstream")
     data, places = b"%PDF-1.5\n", []

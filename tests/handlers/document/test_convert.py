@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tasktrail.handlers.document.convert.options import DocumentConvertOptions, 
 from tasktrail.handlers.document.convert.probe import probe
 from tasktrail.handlers.document.html import markdown_html, text_html
 from tasktrail.testing import RecordingContext, SimulatedCrash, job_for, run_handler
+
+from .conftest import packed
 
 needs_libreoffice = pytest.mark.skipif(
     libreoffice.find_libreoffice() is None, reason=f"LibreOffice is not there. {libreoffice.INSTALL_LIBREOFFICE}"
@@ -288,10 +291,40 @@ def test_characters_on_the_pages_that_no_font_has_are_told(
     context = convert(source, crash_after=1)
     with pytest.raises(SimulatedCrash):
         run_handler(document_convert, context)
-    note = "no font on this machine has 4 characters of it, drawn as boxes, such as か な U+F0B7 👧"
+    note = "no font on this machine has 3 characters of it, drawn as boxes or not at all, such as か な 👧"
     assert done(context.resumed())["notes"] == [note]
     fonts.write_text("#!/bin/sh\nexit 1\n")
     assert "notes" not in done(convert(source, "again.pdf"))
+
+
+@pytest.mark.parametrize(
+    ("fonts", "told"), [(("Arial", "OpenSymbol"), ["、"]), (("OpenSymbol", "Arial"), ["U+F0B7"]), ((), [])]
+)
+def test_a_character_that_libreoffice_only_measures_or_has_itself_is_told_if_a_page_has_it(
+    fonts: Sequence[str],
+    told: list[str],
+    odt: Callable[..., Path],
+    document: Callable[..., Path],
+    convert: Callable[..., Any],
+    pretender: Callable[[str], Path],
+) -> None:
+    """A symbol of Wingdings was called a box, which LibreOffice draws; a comma that no font has was not told."""
+    system = "/CIDSystemInfo << /Registry (Adobe) /Ordering (Japan1) /Supplement 2 >>"
+    of_page = " ".join(
+        f"/F{place} << /Type /Font /Subtype /Type0 /BaseFont /{name} /Encoding /UniJIS-UCS2-H "
+        f"/DescendantFonts [<< /Type /Font /Subtype /CIDFontType2 /BaseFont /{name} {system} >>] >>"
+        for place, name in enumerate(fonts)
+    )
+    shown = "".join(f"BT /F{place} 9 Tf 9 9 Td <0041{('3001', 'f0b7')[place]}> Tj ET " for place in range(len(fonts)))
+    made = GIVES_OUT.format(document(2, content=shown, fonts=of_page))
+    asked = asked_for(0x30, "、") + asked_for(0xF0, "\uf0b7")
+    lister = pretender(f"{made}; cat <<'.'\nconvert a as b\n{asked}.").with_name("fc-list")
+    lister.write_text("#!/bin/sh\necho ':charset=20-7e'\n")
+    lister.chmod(0o755)
+    notes = [
+        f"no font on this machine has 1 character of it, drawn as boxes or not at all, such as {one}" for one in told
+    ]
+    assert done(convert(odt())).get("notes", []) == notes
 
 
 def test_a_failure_of_libreoffice_names_the_input(
@@ -376,6 +409,22 @@ def test_only_characters_that_are_drawn_are_looked_for_in_fonts(
     """The last plane is for private use: no font of a machine has these."""
     notes = tmp_path / "a.md"
     notes.write_text("seen &#x10FFF0; and &lt;\n\n[text](https://example.org/\U0010fff1)\n")
-    told = "no font on this machine has 1 character of it, drawn as boxes, such as U+10FFF0"
+    told = "no font on this machine has 1 character of it, drawn as boxes or not at all, such as U+10FFF0"
     assert done(convert(notes, "notes.pdf"))["notes"] == [told]
     assert done(convert(odt("seen \U0010fff0"), "office.pdf"))["notes"] == [told]
+
+
+@needs_libreoffice
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("fc-list") is None, reason="fontconfig's fc-list is not there")
+def test_symbols_that_libreoffice_draws_from_its_own_font_are_no_boxes(
+    documents: dict[str, Path], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It asks fontconfig for a tick of Wingdings, but draws it."""
+    with zipfile.ZipFile(documents["docx"]) as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    text = parts["word/document.xml"]
+    parts["word/document.xml"] = text.replace("<w:r>", '<w:r><w:sym w:font="Wingdings" w:char="F0FC"/></w:r><w:r>')
+    assert parts["word/document.xml"] != text
+    path = packed(tmp_path / "symbols.docx", parts)
+    assert not [note for note in done(convert(path)).get("notes", []) if "no font" in note]

@@ -152,4 +152,6 @@ def test_a_film_whose_size_changes_midway_has_the_size_of_its_first_picture(
         convert(context)
     result = convert(context.resumed()).result
     assert (result["width"], result["height"]) == (160, 120)
-    assert "50 pictures have another size than the first, and are stretched to it" in result["notes"]
+    told = "50 pictures have another size than the first, and are stretched to it"
+    assert told in result["notes"]
+    assert told in convert(prepare(path, "part.mp4", crop="160:60:0:0")).result["notes"]

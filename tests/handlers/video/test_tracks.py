@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from conversions import at_checkpoint, digest, saved_by
 from full_films import LINES, RATE, Beside, Tone, make, picture_packets, timed
 from sounds import without_last_length
@@ -224,6 +226,33 @@ def test_of_several_programs_the_tracks_of_the_shown_picture_are_kept(
     outcome = convert(context)
     assert isinstance(outcome, Finished), outcome
     assert loudest(context.output_file)[0] == 880
+
+
+@pytest.mark.parametrize(
+    ("defaults", "taken"), [((False, True, True), 1), ((False, False, False), 0), ((True, True, False), 0)]
+)
+def test_of_several_moving_pictures_the_first_default_one_is_taken(
+    defaults: Sequence[bool], taken: int, prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As players do. It was the first of all."""
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as output:
+        tracks = []
+        for place, default in enumerate(defaults):
+            track = output.add_stream("libx264", rate=25)
+            assert isinstance(track, VideoStream)
+            track.width, track.height, track.pix_fmt = 64, 48 + 16 * place, "yuv420p"
+            track.disposition = Disposition.default if default else Disposition(0)
+            tracks.append(track)
+        for track in tracks:
+            for moment in range(5):
+                frame = VideoFrame.from_ndarray(np.zeros((track.height, track.width, 3), np.uint8), "rgb24")
+                frame.pts = moment
+                output.mux(track.encode(frame))
+            output.mux(track.encode(None))
+    result = convert(prepare(path)).result
+    assert result["source_height"] == 48 + 16 * taken
+    assert "2 further moving pictures dropped" in result["notes"]
 
 
 def announced(path: Path, source: Path, carried: Sequence[int], programs: Sequence[Sequence[int]]) -> Path:

@@ -249,11 +249,16 @@ def test_what_has_become_of_the_bytes_is_told_where_the_types_say_it(capsys: pyt
     nobody: Any = None  # asks about a batch without failures
     then = datetime(2026, 8, 1, tzinfo=UTC)
     counts: dict[str, Any] = {"total": 1, "by_status": {"completed": 1}, "progress": 100.0, "originals_kept": 0}
-    for before, after in ((1000, 250), (1000, 0), (0, 250), (0, 0)):
+    for before, after in ((1000, 250), (50, 250), (1000, 0), (0, 250), (0, 0)):
         done = Batch(batch="b", created_at=then, completed_at=then, bytes_before=before, bytes_after=after, **counts)
         _report(nobody, done)
     told = [line.strip() for line in capsys.readouterr().out.splitlines() if not line.startswith("batch")]
-    assert told == ["1000 B became 250 B, 25 %", "1000 B were read", "0 B became 250 B"]
+    assert told == [
+        "1000 B became 250 B, 25 % of the input",
+        "50 B became 250 B, 5 times the input",
+        "1000 B were read",
+        "0 B became 250 B",
+    ]
 
 
 def test_what_is_being_done_already_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,8 @@ from tasktrail.events.system_events import Adjusted
 from tasktrail.events.task_events import ERASED, Checkpointed, Completed, Failed, Retried
 from tasktrail.http.server import HttpServer
 from tasktrail.projections.proof.seals import make_seal
-from tasktrail.web.formats import next_try, share
+from tasktrail.web.formats import next_try
+from tasktrail.words import of_input
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
 
@@ -64,17 +65,23 @@ def headings(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("size", "shown"),
-    [(14_046, "1,682 %"), (835, "100 %"), (712, "85.3 %"), (1, "0.12 %")],
+    ("size", "told"),
+    [
+        (230_276, "276 times the input"),  # was 27,578 %
+        (2_400, "2.9 times the input"),
+        (1_000, "120 % of the input"),
+        (835, "100 % of the input"),
+        (712, "85.3 % of the input"),
+        (1, "0.12 % of the input"),
+        (0, "0 % of the input"),
+    ],
 )
-def test_a_small_text_that_becomes_a_large_pdf_has_a_plain_percentage(size: int, shown: str) -> None:
-    """It was 1.68e+03 %."""
-    assert share(size, 835) == shown
+def test_an_output_is_compared_with_its_input_as_a_person_would(size: int, told: str) -> None:
+    assert of_input(size, 835) == told
 
 
 def test_a_tiny_percentage_is_no_exponent() -> None:
-    assert share(3_000, 4_000_000_000) == "less than 0.001 %"
-    assert share(0, 4_000_000_000) == "0 %"
+    assert of_input(3_000, 4_000_000_000) == "less than 0.001 % of the input"
 
 
 def test_a_task_that_is_done_shows_its_story_its_attempts_and_its_files(
