@@ -49,7 +49,10 @@ class OutputMissing(HandlerFault):
 
     code = "output_missing"
     title = "There is no output"
-    remedy = "The handler must write to context.output_part, or be registered without needs_output=True."
+    remedy = (
+        "Write to the OutputFile that the function is given, in a handler to context.output_part; or leave the "
+        "parameter, or needs_output=True, out."
+    )
 
 
 class BadAnswer(HandlerFault):

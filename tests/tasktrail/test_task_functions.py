@@ -54,6 +54,11 @@ def capitals(source: InputFile, target: OutputFile) -> int:
     return target.write_text(source.read_text().upper())
 
 
+@task(max_retries=0)
+def forgets(target: OutputFile) -> None:
+    """Write nothing."""
+
+
 @task("stubborn", max_retries=5, retry_delay=0.0, retry_on=(LookupError,), priority=7, timeout=60.0)
 def fails_twice(context: TaskContext[Any]) -> int:
     """Fail twice."""
@@ -78,7 +83,8 @@ def patient(context: TaskContext[Any]) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[TaskService]:
-    with inline_service(tmp_path / "data", add, double, seats, capitals, fails_twice, broken, patient) as tasks:
+    functions = (add, double, seats, capitals, forgets, fails_twice, broken, patient)
+    with inline_service(tmp_path / "data", *functions) as tasks:
         yield tasks
 
 
@@ -132,6 +138,11 @@ def test_files_are_the_tasks_own(service: TaskService, tmp_path: Path, monkeypat
     assert handle.task().output_file == str(tmp_path / "out.txt")
     with pytest.raises(InvalidPath, match="needs an output file"):
         NamedTask("capitals").using(service).with_fields(input_file="in.txt").submit()
+
+
+def test_who_forgets_the_output_is_told_in_the_words_of_a_function(service: TaskService, tmp_path: Path) -> None:
+    with pytest.raises(TaskNotCompleted, match=r"Write to the OutputFile that the function is given"):
+        forgets.using(service).submit(tmp_path / "out.txt").result(WITHIN)
 
 
 def test_the_paths_of_a_schedule_count_from_the_current_folder(
