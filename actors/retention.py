@@ -20,6 +20,7 @@ from ..events import TaskState, TasktrailError
 from ..events.clock import Clock, boot_seconds
 from ..events.errors import ChangedMeanwhile, NotReady, TaskForgotten
 from ..events.existence import exists, is_dir, is_file
+from ..events.log.address import is_address
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import read_log
 from ..events.log.stubs import Drop
@@ -188,8 +189,10 @@ class Forgetter:
 
     def _drop(
         self, batch: list[Forgettable], rule: RetentionRule, on_progress: Callable[[], object]
-    ) -> tuple[dict[int, TaskState], TasksForgotten, tuple[SegmentArchived, ...]]:
+    ) -> tuple[dict[int, TaskState], TasksForgotten, tuple[SegmentArchived, ...] | None]:
         """The tasks, the event to record, and the new archives, which replace those with the tasks' records.
+
+        A database has all records in its tables, so None stands for the archives there.
 
         Raises `ChangedMeanwhile`.
         """
@@ -198,7 +201,8 @@ class Forgetter:
             noted = chain.from_iterable(ended.notes for ended in batch)
             notes = [position for position in noted if _may_be_dropped(log, position)]
             positions, stubs = log.to_drop(_reading(log, batch, states, on_progress), notes)
-            archives = self._archives_without(log, spans_of(positions), on_progress)
+            in_file = not is_address(self._log_path)
+            archives = self._archives_without(log, spans_of(positions), on_progress) if in_file else None
         gone = to_ranges(ended.task_id for ended in batch)
         event = TasksForgotten(tasks=gone, positions=positions, stubs=stubs, rule=rule)
         return states, event, archives
@@ -218,7 +222,7 @@ class Forgetter:
         try:
             return self._send(message)
         except ChangedMeanwhile:
-            for event in message.archives:
+            for event in message.archives or ():
                 discard_archive(self._log_path, event)
             raise
 

@@ -123,6 +123,8 @@ class Lawbook:
         """Whether there may be tasks without a single record that could be judged."""
         self._until = 0
         """All tasks up to this one have a track."""
+        self._newest = 0
+        """The task that was created last."""
         self._losses = 0
         """How often all tasks were lost. A track is updated when it is used: there may be many losses and tasks."""
         self._failing: set[int] = set()
@@ -231,8 +233,10 @@ class Lawbook:
             self._until = max(self._until, task_id - 1)
             self._unknown = False
         expected = len(self._tracks) + 1
-        if task_id not in self._tracks and task_id != expected:
+        # A number that was left out is told once: it would make each later task a finding, and hide all others.
+        if task_id not in self._tracks and task_id not in (expected, self._newest + 1):
             yield f"task {task_id} is created where task {expected} is due"
+        self._newest = task_id
         others = (*event.depends_on, *((event.parent_task_id,) if event.parent_task_id else ()))
         if others:
             self._refers[task_id] = others

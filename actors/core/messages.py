@@ -103,8 +103,9 @@ class Forget(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks, as they were when they were chosen."""
     event: TasksForgotten
     """The event to record; the step adds the schedules."""
-    archives: tuple[SegmentArchived, ...] = ()
-    """The new archives, which replace those with records of these tasks; recorded in the same commit."""
+    archives: tuple[SegmentArchived, ...] | None = ()
+    """The new archives, which replace those with records of these tasks; recorded in the same commit. None: the log
+    reads no archives, although records of a time when it was in a file may name some."""
     actor: str
     reason: str = ""
     configured_at: int = 0

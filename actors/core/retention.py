@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ...events import Accepted, TaskState, TasktrailError
 from ...events.errors import ChangedMeanwhile
 from ...events.ranges import NumberRange, overlaps, spans_of
-from ...events.system_events import ScheduleReached, TasksForgotten
+from ...events.system_events import ScheduleReached, SegmentArchived, TasksForgotten
 from .messages import Archive, Forget
 from .state import SchedulerState
 from .unit_of_work import Origin, UnitOfWork
@@ -22,7 +22,8 @@ def forget_tasks(work: UnitOfWork, message: Forget) -> None:
         for task_id, task in message.tasks.items():
             _check(work, message, work.state.tasks[task_id], task.version)
         _check_not_needed(work.state, message)
-        _check_archives(work.state, message)
+        if message.archives is not None:
+            _check_archives(work.state, message.archives, message.event)
     except TasktrailError as error:
         work.answer(message.token, error)
         return
@@ -34,7 +35,7 @@ def forget_tasks(work: UnitOfWork, message: Forget) -> None:
     event = replace(message.event, schedules=reached)
     origin = Origin(actor=message.actor, reason=message.reason, causation_id=_cause(message))
     position = work.record(0, event, origin)
-    for archive in message.archives:
+    for archive in message.archives or ():
         work.record(0, archive, replace(origin, causation_id=f"event:{position}"))
     work.answer(message.token, Accepted(0, position, ""))
 
@@ -90,10 +91,10 @@ def _check_not_needed(state: SchedulerState, message: Forget) -> None:
                 raise ChangedMeanwhile(f"Task {other} was to be forgotten, and task {task.id} now refers to it")
 
 
-def _check_archives(state: SchedulerState, message: Forget) -> None:
+def _check_archives(state: SchedulerState, archives: tuple[SegmentArchived, ...], event: TasksForgotten) -> None:
     """Check that each archive with a dropped record has a replacement, and is the one that was read for it."""
-    replacements = {event.first: event for event in message.archives}
-    spans = spans_of(message.event.positions)
+    replacements = {one.first: one for one in archives}
+    spans = spans_of(event.positions)
     for first, archive in state.durable.archives.items():
         replacement = replacements.pop(first, None)
         if (replacement is None and overlaps(NumberRange(first, archive.last), spans)) or (

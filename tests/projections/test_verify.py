@@ -274,6 +274,13 @@ def test_a_whole_task_taken_out_with_the_chain_mended_is_found(folder: Path) -> 
     assert any("task 3 is created where task 2 is due" in finding.message for finding in found.findings)
 
 
+def test_a_number_that_is_left_out_is_told_once(folder: Path) -> None:
+    """Otherwise each later task is a finding, and hides all others."""
+    by_hand(folder / "log.db", "DELETE FROM events WHERE task_id = 2")
+    found = [one for one in checked(folder).findings if "is created where" in one.message]
+    assert [one.message for one in found] == ["task 3 is created where task 2 is due"]
+
+
 def test_a_harmless_change_with_the_chain_mended_shows_in_the_head_alone(folder: Path) -> None:
     """The honest limit of a chain without a key: the owner of the file can write another sound history."""
     before = checked(folder, views=False).head

@@ -20,7 +20,16 @@ from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import refuse_older_log
 from tasktrail.backups.migration import migrate
 from tasktrail.cli.app import app
-from tasktrail.events.errors import DataInUse, DataNotEmpty, Fenced, InvalidPath, LogCorrupt, LogUnreachable
+from tasktrail.events import CancelTask
+from tasktrail.events.errors import (
+    DataInUse,
+    DataNotEmpty,
+    Fenced,
+    InvalidPath,
+    LogCorrupt,
+    LogUnreachable,
+    TaskForgotten,
+)
 from tasktrail.events.log.address import NAME, read_address
 from tasktrail.events.log.key_check import unreadable_records
 from tasktrail.events.log.keys import Keys
@@ -177,6 +186,25 @@ def test_a_service_goes_on_after_each_move(tmp_path: Path, where: str, monkeypat
     add(expected=3)
     with closing(read_log(data / "log.db")) as log:
         assert [epoch.number for epoch in log.epochs()] == [1, 2, 3, 4, 5]  # two of them have moved it
+
+
+def test_what_an_archive_held_before_the_move_can_be_forgotten_after_it(tmp_path: Path, where: str) -> None:
+    """The log still has the record of the archive, but the database has all records in its tables."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with closing(SqliteEventLog(data / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        for task_id in (1, 2):
+            assert journal.create() == task_id
+            journal.send(CancelTask(task_id=task_id))
+        archive(journal, 2)
+    migrate(data, where, progress=silent)
+    with TaskService.open(data, config=Config(workers=1)) as service:
+        forgotten = service.forget(0)
+        assert (forgotten.tasks, forgotten.records) == (2, 4)
+        assert service.verify().ok
+        with pytest.raises(TaskForgotten):
+            service.get_task(1)
 
 
 def test_an_older_service_on_the_database_appends_nothing_more(tmp_path: Path, where: str) -> None:

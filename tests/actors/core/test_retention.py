@@ -20,7 +20,7 @@ DAY = 86400.0
 
 
 def forget(
-    core: Core, tasks: Sequence[int], version: int = 0, archives: tuple[SegmentArchived, ...] = (), **rule: Any
+    core: Core, tasks: Sequence[int], version: int = 0, archives: tuple[SegmentArchived, ...] | None = (), **rule: Any
 ) -> Accepted | TasktrailError:
     """Have tasks forgotten, by their present versions."""
     gone = [one for one in core.log.read() if one.task_id in tasks]
@@ -181,6 +181,12 @@ def test_what_is_forgotten_of_an_archive_that_has_changed_meanwhile_stays(
     assert core.log.head() == head
     assert isinstance(forget(core, [1, 2], archives=(replace(RANGE, sha256="d", replaces="b"),)), Accepted)
     assert core.state.durable.archives[1].sha256 == "d"
+
+
+def test_a_log_that_reads_no_archives_forgets_what_one_held_when_it_was_in_a_file(core: Core) -> None:
+    core.tell(Archive(event=RANGE, actor="ann", token="archive"))
+    assert isinstance(forget(core, [1, 2], archives=None), Accepted)
+    assert core.state.durable.archives == {1: RANGE}, "the file is what it was"
 
 
 def test_the_age_from_which_on_records_are_archived_is_recorded_with_the_rules() -> None:
