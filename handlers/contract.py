@@ -346,8 +346,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """See the class."""
         _check_plain(self)
-        if not isinstance(self.estimate, Estimate):
-            _check_callable(self.name, estimate=self.estimate)
+        _check_estimate(self.name, self.estimate)
         _check_callable(self.name, check=self.check, uses_up=self.uses_up)
         _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup, check_result=self.check_result)
         _check_paths(self.name, reads=self.reads, writes=self.writes)
@@ -613,6 +612,12 @@ def _check_plain(declared: TaskType) -> None:
         raise TypeError(
             f"{declared.name}: retry_on has to be a tuple of exception classes, such as (OSError,), not {errors!r}"
         )
+
+
+def _check_estimate(name: str, estimate: object) -> None:
+    """Refuse also None and the class, of which every command of the type would fail."""
+    if not isinstance(estimate, Estimate) and (isinstance(estimate, type) or not callable(estimate)):
+        raise TypeError(f"{name}: estimate has to be an Estimate, or a function that returns one, not {estimate!r}")
 
 
 def _check_callable(name: str, **functions: object) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tasktrail.events.errors import UnknownType
-from tasktrail.handlers import handler
+from tasktrail.handlers import Estimate, handler
 from tasktrail.handlers.contract import TaskType, resolve
 from tasktrail.handlers.errors import BrokenHandlers, DuplicateType
 from tasktrail.handlers.registry import Registry, unknown_type
@@ -220,7 +220,8 @@ def test_errors_of_a_type_that_are_no_tuple_of_classes_are_refused(errors: Any) 
     [
         *[("grace", -1.0), ("grace", "10s"), ("bounds", 5), ("packages", ("numpy",)), ("preload", "json")],
         *[("network", "no"), ("needs_folder", "no"), ("limits", None), ("resumable", 1)],
-        *[("estimate", 5), ("check", "mine:check"), ("options", dict), ("options", 5)],
+        *[("estimate", 5), ("estimate", None), ("estimate", Estimate)],
+        *[("check", "mine:check"), ("options", dict), ("options", 5)],
     ],
 )
 def test_what_a_type_cannot_be_is_refused_where_it_is_declared(field: str, value: Any) -> None:
