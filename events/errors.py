@@ -452,7 +452,7 @@ class LogCorrupt(TasktrailError):
     code = "log_corrupt"
     status = 500
     title = "The log is damaged"
-    remedy = "Run `tasktrail verify` for the first bad position and restore the folder from a backup."
+    remedy = "Run `tasktrail verify` for the first bad position, and restore the folder or the database from a backup."
 
 
 class UnusableOrder(TasktrailError):
@@ -513,7 +513,7 @@ class HistoryMissing(TasktrailError):
     title = "The log lacks records that it once had"
     remedy = (
         "Put the right log back: the file with its -wal file, or the server of PostgreSQL that has these records. Or "
-        f"restore a later backup (`tasktrail restore`). {ACCEPT_LOSS}"
+        f"restore a later backup: `tasktrail restore`, or that of the database. {ACCEPT_LOSS}"
     )
 
 
