@@ -412,7 +412,7 @@ class Scheduler(Actor):
             return
         if isinstance(message, _ASKED):
             try:
-                if isinstance(message, Submit) and (self._answer_repetition(message) or _is_refused(message)):
+                if isinstance(message, Submit) and (self._answer_repetition(message) or _answer_refused(message)):
                     return
                 self._load_for(message)
                 if isinstance(message, Submit):
@@ -740,8 +740,8 @@ class Scheduler(Actor):
             self._on_fatal(fatal)
 
 
-def _is_refused(submit: Submit) -> bool:
-    """Whether the command was refused before it came here. Then that is answered."""
+def _answer_refused(submit: Submit) -> bool:
+    """Answer a command that was refused before it came here. Returns whether it was."""
     refusal = submit.token.refusal if isinstance(submit.token, Ticket) else None
     if refusal is not None:
         submit.token.reply(refusal)

@@ -171,7 +171,7 @@ BY_VALUE = {
     "batch": "tasks_by_batch",
 }
 """Column → the index of tasks by its values, other than status and type: each is that of few tasks."""
-WITH_TEXT = "id, since, text, status, kind, user_id, lane, queue_key, updated_at"
+_WITH_TEXT = "id, since, text, status, kind, user_id, lane, queue_key, updated_at"
 """All that a list's filters and orders need of a version: the few tasks with an error are found by it alone."""
 BY_SORT = {"priority": "tasks_by_priority", "updated_at": "tasks_by_update", "queue_key": "tasks_by_queue_key"}
 """Column → the index of all tasks in its order."""
@@ -207,7 +207,7 @@ CREATE INDEX tasks_by_queue_key ON tasks (queue_key, id, user_id);
 CREATE INDEX tasks_by_update ON tasks (updated_at, id, user_id);
 CREATE INDEX tasks_over ON tasks (status, type, updated_at, priority, {", ".join(BY_VALUE)}) WHERE status IN {OVER};
 CREATE INDEX versions_by_task ON versions (id, since, status, kind, user_id, changed);
-CREATE INDEX versions_with_text ON versions ({WITH_TEXT}) WHERE text > 0;
+CREATE INDEX versions_with_text ON versions ({_WITH_TEXT}) WHERE text > 0;
 CREATE INDEX versions_by_status ON versions (status, id, kind, user_id) WHERE {is_seldom("status")};
 CREATE INDEX versions_by_lane ON versions (status, lane, id, kind, user_id) WHERE status <> 'running';
 CREATE INDEX versions_by_change ON versions (status, since, id, kind, user_id) WHERE {is_seldom("status")};

@@ -30,9 +30,9 @@ TEXTS = 24
 
 _TEXTS = "SELECT value, (SELECT max(number) FROM texts WHERE id = value) FROM json_each(?)"
 _INTO_INDEX = "INSERT INTO {0} (rowid, type, input_file, output_file, error) VALUES (?, ?, ?, ?, ?)"
-_MOST = 1 << 30
 OF_PRIORITY = 32
-"""The bits of a lane below those of its priority."""
+"""The bits of a lane below those of its priority: the bonus, and whether its order is another than that of ids."""
+_MOST = 1 << OF_PRIORITY - 2
 
 
 def lane_of(state: TaskState) -> int:
@@ -63,7 +63,7 @@ def is_ordered(lane: int) -> bool:
 
 def lanes_with(priority: int) -> tuple[int, int]:
     """The first and the last lane of a priority."""
-    return priority * 4 * _MOST, (priority + 1) * 4 * _MOST - 1
+    return priority << OF_PRIORITY, (priority + 1 << OF_PRIORITY) - 1
 
 
 class Versions:
