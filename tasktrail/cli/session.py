@@ -102,6 +102,21 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             if close is not None:
                 close()
 
+    def await_start(self) -> None:
+        """Wait for a service that has taken the data folder and does not answer yet."""
+        if self._presence_after_start(0.0) == "starting":
+            raise self._never_answered()
+
+    def is_worked_on(self) -> bool:
+        """Whether some process works on the tasks of the data folder; one may have been started on the line before."""
+        from ..events.log.lock import role
+        from ..paths import DataPaths
+
+        if self.is_log_shared():
+            return False
+        presence = self._presence_after_start(COMING_FOR)
+        return presence != "absent" and role(DataPaths(self.data).lock) != "standby"
+
     def is_log_shared(self) -> bool:
         """Whether a service on another machine may have the log that is read here."""
         from ..events.log.address import is_address
@@ -162,14 +177,19 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def _wait_for_start(self, coming: float) -> None:
         """Wait until a service answers, or none will. `coming`: seconds for one to appear."""
-        if self.url:
-            return
-        waited, announced = 0.0, False
-        while (presence := self.environment.presence(self)) != "answers":
-            if presence == "held":
+        match self._presence_after_start(coming):
+            case "held":
                 from ..paths import DataPaths
 
                 raise DataPaths(self.data).no_service()
+            case "starting":
+                raise self._never_answered()
+
+    def _presence_after_start(self, coming: float) -> Presence:
+        if self.url:
+            return "answers"
+        waited, announced = 0.0, False
+        while (presence := self.environment.presence(self)) in {"starting", "absent"}:
             if waited >= (STARTING_FOR if presence == "starting" else coming):
                 break
             if presence == "starting" and not announced and not self.as_json:
@@ -177,13 +197,15 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 announced = True
             self.environment.pause(_STEP)
             waited += _STEP
-        if presence == "starting":
-            from ..events.errors import ServiceUnreachable
+        return presence
 
-            raise ServiceUnreachable(
-                f"A process holds {self.data.absolute()} and does not answer",
-                remedy="Wait until `tasktrail serve` says ready, or until a `tasktrail run` there has ended.",
-            )
+    def _never_answered(self) -> "TasktrailError":
+        from ..events.errors import ServiceUnreachable
+
+        return ServiceUnreachable(
+            f"A process holds {self.data.absolute()} and does not answer",
+            remedy="Wait until `tasktrail serve` says ready, or until a `tasktrail run` there has ended.",
+        )
 
     def files_only(self, command: str) -> None:
         """Refuse `--url`: the command works on the files of a data folder, and would take the wrong one."""

@@ -316,6 +316,7 @@ def watch_command(session: Session, ids: tuple[int, ...]) -> int:
     Exit code 1: one of the tasks failed or was cancelled. 3: no service runs, so nothing moves.
     """
     with ExitStack() as stack:
+        session.await_start()
         signals = stack.enter_context(Signals())
         reading, live = stack.enter_context(session.reading_and_live())
         display = stack.enter_context(_display(session, stack))
@@ -323,7 +324,7 @@ def watch_command(session: Session, ids: tuple[int, ...]) -> int:
         while watch.look():
             if isinstance(display, Board):
                 watch.draw(display, session.environment.now())
-            if not live:
+            if not live and not session.is_worked_on():
                 raise _nothing_moves(session)
             if signals.next(LOOK_EVERY) is not None:
                 return INTERRUPTED

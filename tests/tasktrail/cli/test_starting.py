@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tasktrail import Client
+from tasktrail.cli import watch
 from tasktrail.cli.session import COMING_FOR, STARTING_FOR, Environment, Presence, Session
+from tasktrail.cli.watch import Watch
 from tasktrail.events.errors import ConfigurationError, ServiceUnreachable
 from tasktrail.events.log.lock import DataLock, holder
 from tasktrail.http.server import listen_unix
@@ -66,6 +68,48 @@ def test_a_process_that_holds_the_folder_and_never_answers_is_told(cli: Callable
     assert "holds" in told
     assert "`tasktrail run` there has ended" in told
     assert environment.paused == pytest.approx(STARTING_FOR, abs=0.15)
+
+
+def test_watch_waits_for_a_service_that_is_starting(cli: Callable[..., Any], environment: Any, tasks: Any) -> None:
+    tasks.cancel_task(tasks.create_task(type="noop"))
+    appear(environment, "starting", "starting", "answers")
+    shown = cli("watch", "1")
+    assert (shown.code, shown.out) == (1, "task 1 noop 0.0 % cancelled\n")
+    assert shown.err.count("a service is starting on") == 1
+    assert environment.paused == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("steps", [["absent", "absent", "starting", "answers"], ["held"]])
+def test_watch_follows_what_a_service_that_comes_or_another_program_does(
+    cli: Callable[..., Any], environment: Any, tasks: Any, steps: list[Presence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the files, which whoever holds the folder writes."""
+    environment.inside = tasks
+    appear(environment, *steps)
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.001)
+    tasks.create_task(type="noop")
+    tasks.script.append(lambda: tasks.cancel_task(1))
+    look = Watch.look
+
+    def stepping(self: Watch) -> bool:
+        more = look(self)
+        if more:
+            tasks.script.pop()()
+        return more
+
+    monkeypatch.setattr(Watch, "look", stepping)
+    shown = cli("watch", "1")
+    assert shown.out.splitlines() == ["task 1 noop 0.0 % waiting", "task 1 noop 0.0 % cancelled"]
+
+
+def test_watch_says_that_a_standby_moves_nothing(
+    cli: Callable[..., Any], environment: Any, tasks: Any, data: Path
+) -> None:
+    (data / "lock").write_text(f"pid {os.getppid()} on {socket.gethostname()} as standby\n")
+    environment.inside = tasks
+    appear(environment, "held")
+    tasks.create_task(type="noop")
+    assert cli("--data", str(data), "watch", "1").code == 3
 
 
 def test_reading_commands_do_not_wait(cli: Callable[..., Any], environment: Any, tasks: Any) -> None:
