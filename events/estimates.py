@@ -62,21 +62,24 @@ def of_the_type(spec: Created) -> Estimated:
 
 
 class Experience(msgspec.Struct):
-    """The last attempts of one task type: what each used, divided by the type's own estimate; the newest last."""
+    """The last attempts of one task type: what each needed, divided by the type's own estimate; the newest last."""
 
     memory: list[float] = []
     temp: list[float] = []
     seconds: list[float] = []
 
     def learn(self, task: TaskState, event: Completed) -> None:
-        """Count a completed attempt of the type. One that went on from a checkpoint did less, so it is left out."""
+        """Count a completed attempt of the type. One that went on from a checkpoint did less, so it is left out.
+
+        What a look into the input asks for is needed too: with less reserved, the next attempt would be given back.
+        """
         if task.resumed:
             return
-        estimate = of_the_type(task.spec)
+        estimate, looked = of_the_type(task.spec), event.estimate or task.estimate or Estimated()
         if estimate.memory > 0 and event.memory_used > 0:
-            self.memory = [*self.memory, event.memory_used / estimate.memory][-WINDOW:]
+            self.memory = [*self.memory, max(event.memory_used, looked.memory) / estimate.memory][-WINDOW:]
         if estimate.temp > 0 and event.temp_used > 0:
-            self.temp = [*self.temp, event.temp_used / estimate.temp][-WINDOW:]
+            self.temp = [*self.temp, max(event.temp_used, looked.temp) / estimate.temp][-WINDOW:]
         if estimate.seconds > 0 and event.time_used > 0:
             self.seconds = [*self.seconds, event.time_used / estimate.seconds][-WINDOW:]
 

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tasktrail.events.estimates import ENOUGH, MEMORY_BOUNDS, TEMP_BOUNDS, TIME_BOUNDS, WINDOW, Correction, Experience
 from tasktrail.events.state import TaskState, create, evolve
-from tasktrail.events.task_events import Completed, Created, Started
+from tasktrail.events.task_events import Completed, Created, Estimated, Failed, Retried, Started
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MEMORY, TEMP, SECONDS = 1000, 5000, 10.0
@@ -90,6 +91,21 @@ def test_one_odd_run_moves_space_up_and_time_not_at_all() -> None:
 
 def test_an_attempt_that_went_on_from_a_checkpoint_teaches_nothing() -> None:
     assert taught([3.0] * WINDOW, running(resumed=True)).correction() == Correction()
+
+
+def test_no_less_is_reserved_than_a_look_into_the_input_will_ask_for() -> None:
+    looked = Estimated(memory=900, temp=4000, seconds=1.0)
+    ended = Completed(memory_used=300, temp_used=500, time_used=SECONDS, estimate=looked)
+    failed = Failed(outcome="interrupted", error="too little was reserved", final=False, estimate=looked)
+    again = evolve(running(), failed, NOW)
+    again = evolve(again, Retried(cause="estimate", estimate=looked), NOW)
+    again = evolve(again, Started(), NOW)
+    for task, event in ((running(), ended), (again, replace(ended, estimate=None))):
+        experience = Experience()
+        for _ in range(ENOUGH):
+            experience.learn(task, event)
+
+        assert experience.correction() == Correction(memory=0.9, temp=0.8, seconds=1.0)
 
 
 def test_what_was_not_estimated_or_not_measured_teaches_nothing() -> None:
