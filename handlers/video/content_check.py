@@ -8,12 +8,11 @@ from typing import Any, Literal
 import av
 import msgspec
 from av.container import InputContainer
-from av.stream import Disposition
 
 from ...events.counted import counted, plural
 from ..contract import Unusable
 from .frames import SILENT
-from .opening import as_fraction, is_input_fault, recovering, tolerant
+from .opening import as_fraction, is_input_fault, moving_pictures, recovering, tolerant
 
 _SLACK = 0.5
 """Seconds that a track may be shorter. Sound encoders add and cut some at both ends."""
@@ -59,7 +58,7 @@ def content_of(container: InputContainer, tick: Callable[[float], None], threads
     `threads`: for the picture; 0: as many as there are CPUs.
     """
     content = Content()
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic][:1]
+    moving = moving_pictures(container)[:1]
     content.covers = len(container.streams.video) - len(moving)
     content.subtitles = len(container.streams.subtitles)
     content.attachments = len(container.streams.attachments)

@@ -22,6 +22,7 @@ from full_films import LINES, RATE, Beside, Tone, make, picture_packets, timed
 from sounds import without_last_length
 
 from tasktrail.handlers import Finished, Rejected
+from tasktrail.handlers.video.convert.result_check import check_result
 from tasktrail.handlers.video.source import info_of, read_source
 from tasktrail.testing import SimulatedCrash
 
@@ -228,14 +229,8 @@ def test_of_several_programs_the_tracks_of_the_shown_picture_are_kept(
     assert loudest(context.output_file)[0] == 880
 
 
-@pytest.mark.parametrize(
-    ("defaults", "taken"), [((False, True, True), 1), ((False, False, False), 0), ((True, True, False), 0)]
-)
-def test_of_several_moving_pictures_the_first_default_one_is_taken(
-    defaults: Sequence[bool], taken: int, prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
-) -> None:
-    """As players do. It was the first of all."""
-    path = tmp_path / "in.mkv"
+def several_pictures(path: Path, defaults: Sequence[bool], lengths: Sequence[int]) -> Path:
+    """Write a track of moving pictures for each of these, each higher than the one before."""
     with av.open(str(path), "w") as output:
         tracks = []
         for place, default in enumerate(defaults):
@@ -244,15 +239,38 @@ def test_of_several_moving_pictures_the_first_default_one_is_taken(
             track.width, track.height, track.pix_fmt = 64, 48 + 16 * place, "yuv420p"
             track.disposition = Disposition.default if default else Disposition(0)
             tracks.append(track)
-        for track in tracks:
-            for moment in range(5):
+        for track, length in zip(tracks, lengths, strict=True):
+            for moment in range(length):
                 frame = VideoFrame.from_ndarray(np.zeros((track.height, track.width, 3), np.uint8), "rgb24")
                 frame.pts = moment
                 output.mux(track.encode(frame))
             output.mux(track.encode(None))
-    result = convert(prepare(path)).result
+    return path
+
+
+@pytest.mark.parametrize(
+    ("defaults", "taken"), [((False, True, True), 1), ((False, False, False), 0), ((True, True, False), 0)]
+)
+def test_of_several_moving_pictures_the_first_default_one_is_taken(
+    defaults: Sequence[bool], taken: int, prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As players do. It was the first of all."""
+    result = convert(prepare(several_pictures(tmp_path / "in.mkv", defaults, (5, 5, 5)))).result
     assert result["source_height"] == 48 + 16 * taken
     assert "2 further moving pictures dropped" in result["notes"]
+
+
+@pytest.mark.parametrize("lengths", [(50, 100), (100, 50)])
+def test_before_the_original_is_replaced_the_picture_that_was_taken_is_compared(
+    lengths: Sequence[int], prepare: Callable[..., Any], convert: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It was the first one: half of a result passed, and a whole one did not."""
+    context = prepare(several_pictures(tmp_path / "in.mkv", (False, True), lengths), "out.mp4")
+    result = convert(context).result
+    context.output_file.replace(context.output_part)
+    assert check_result(context, result) == ""
+    several_pictures(tmp_path / "half.mp4", (True,), (lengths[1] // 2,)).replace(context.output_part)
+    assert check_result(context, result) == f"the result has {lengths[1] // 2} of {lengths[1]} pictures"
 
 
 def announced(path: Path, source: Path, carried: Sequence[int], programs: Sequence[Sequence[int]]) -> Path:
