@@ -22,7 +22,16 @@ from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port,
 from ..config.settings import Config
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
-from ..events.errors import CONTRADICTION, NOT_THERE, TOO_MUCH, InvalidOptions, InvalidPath, InvalidValue, NeverFits
+from ..events.errors import (
+    CONTRADICTION,
+    NOT_THERE,
+    TOO_MUCH,
+    HandlerFault,
+    InvalidOptions,
+    InvalidPath,
+    InvalidValue,
+    NeverFits,
+)
 from ..events.values import check_moment, check_plain, has_control
 from ..handlers.contract import ONE_CORE, Job, Room, TaskType, require_packages
 from ..handlers.estimated import as_recorded
@@ -249,11 +258,14 @@ class CommandIntake:
         )
         if task_type.check is not None:
             try:
-                task_type.check(job)
+                with _of_the_type(task_type, "check"):
+                    task_type.check(job)
             except (InvalidOptions, InvalidPath) as error:
                 error.status = CONTRADICTION
                 raise
-        found = replace(_as_intake(task_type, task_type.expected(job)), output_real=resolved(command.output_file))
+        with _of_the_type(task_type, "estimate"):
+            expected = task_type.expected(job)
+        found = replace(_as_intake(task_type, expected), output_real=resolved(command.output_file))
         if reason := self._why_never(found.estimate.memory, found.estimate.temp):
             raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found
@@ -301,6 +313,20 @@ def configured_intake(
         room=config.room(folder.temp),
         why_never=why_never,
     )
+
+
+@contextmanager
+def _of_the_type(task_type: TaskType, what: str) -> Iterator[None]:
+    """Raise `HandlerFault` for an error of the type's own code that is no refusal."""
+    try:
+        yield
+    except TasktrailError:
+        raise
+    except Exception as error:
+        raise HandlerFault(
+            f"The {what} of {task_type.name} raised {type(error).__name__}: {error}",
+            remedy=f"Correct the {what}, or send an input that it can read.",
+        ) from error
 
 
 def _as_intake(task_type: TaskType, estimate: object) -> Intake:

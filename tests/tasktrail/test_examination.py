@@ -11,6 +11,7 @@ from tasktrail.actors.machine import Machine
 from tasktrail.config.settings import Config
 from tasktrail.events import Command, Created, CreateTask, TasktrailError
 from tasktrail.events.commands import AddSchedule, AddSource, FileTask
+from tasktrail.events.errors import HandlerFault
 from tasktrail.events.estimates import Correction, recorded
 from tasktrail.events.task_events import Estimated
 from tasktrail.handlers.contract import Estimate, Job, Room, TaskType
@@ -62,6 +63,23 @@ def taken_in(estimate: Any) -> Estimated:
     registry.add(TaskType(name="own", summary="", run=print, estimate=lambda _job: estimate), "own:own")
     intake = CommandIntake(registry, PathRules(), max_user_level=3, has_tasks=lambda _type: False)
     return intake.examine(CreateTask(type="own")).estimate
+
+
+@pytest.mark.parametrize("what", ["check", "estimate"])
+def test_an_error_in_the_code_of_a_type_is_told_as_its_own(what: str, tmp_path: Path) -> None:
+    """A repetition of a command is answered all the same, and so is what came with it."""
+    (text := tmp_path / "a.txt").write_bytes(b"\xff")
+
+    def read(job: Job[Any]) -> Any:
+        return job.input_file.read_text("utf-8")
+
+    registry = Registry()
+    own: dict[str, Any] = {"estimate": Estimate(), what: read}
+    registry.add(TaskType(name="own", summary="", run=print, **own), "own:own")
+    intake = CommandIntake(registry, PathRules(), max_user_level=3, has_tasks=lambda _type: False)
+    with pytest.raises(HandlerFault, match=f"The {what} of own raised UnicodeDecodeError: ") as caught:
+        intake.examine(CreateTask(type="own", input_file=str(text)))
+    assert caught.value.advice == f"Correct the {what}, or send an input that it can read."
 
 
 @pytest.mark.parametrize(("executor", "bounded"), [("local", True), ("ray", False)])
