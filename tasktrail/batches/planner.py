@@ -482,7 +482,7 @@ def _without_refused(
     """
     match = _OF_ONE.fullmatch(error.field)
     if isinstance(error, CommandIdReused):  # the command holds the files as they are found, not as they were asked for
-        raise CommandIdReused(f"{error.message}, or for this batch when its files were others", remedy=_LOOK) from error
+        raise CommandIdReused(f"{error.message}, or for this batch when other tasks were due", remedy=_LOOK) from error
     if match is None:
         raise error
     one, task = pairs[int(match[1])]

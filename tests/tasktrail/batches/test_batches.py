@@ -98,7 +98,7 @@ def test_a_batch_that_is_repeated_by_its_id_makes_no_task_twice(
     fields = {"batch": "letters", "command_id": "mine", **change}
     assert lists(make(**fields)) == (3, 0, 0, 0)
     (folder / "new.txt").write_text("new")
-    with pytest.raises(CommandIdReused, match="or for this batch when its files were others") as caught:
+    with pytest.raises(CommandIdReused, match="or for this batch when other tasks were due") as caught:
         make(**fields)
     assert "`tasktrail batches`" in caught.value.advice
     assert service.list_tasks()[1] == 3
