@@ -1,6 +1,7 @@
 """The PDF that LibreOffice makes of a document: made once for all attempts of a task, and kept as a piece."""
 
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _PRIVATE = ("\ue000", "\uf8ff")
 """The first and last character for private use. LibreOffice looks for those of Symbol and Wingdings in other fonts, but
 draws their like from its own."""
 _OF_LIBREOFFICE = b"OpenSymbol"
+_BOX = (0.266, 0.667)
+"""The width and height of the box that this font has for all that it lacks, in a size of 1."""
 
 
 class _Lacking(msgspec.Struct, frozen=True):
@@ -67,7 +70,7 @@ class OfficePdf:
         try:
             pdf = convert_to_pdf(source, self._kind, folder, context.check_stop)
             part = self._lacking.with_suffix(".part")
-            part.write_bytes(msgspec.json.encode(_Lacking(pdf.lacking, _drawn(pdf))))
+            part.write_bytes(msgspec.json.encode(_Lacking(pdf.lacking, _boxes(pdf, context.check_stop))))
             seal(part, self._lacking)
             pdf.path.replace(pieces.part(_NUMBER))
         finally:
@@ -88,13 +91,13 @@ class OfficePdf:
         return [*(_font_notes(lacking.fonts) if self._kind in OFFICE else []), *_box_notes(lacking.boxes), *broken]
 
 
-def _drawn(pdf: MadePdf) -> list[str]:
+def _boxes(pdf: MadePdf, tick: Callable[[], None]) -> list[str]:
     """The characters that no font has, without those that LibreOffice did not draw, or drew from its own font."""
     doubtful = {one for one in pdf.boxes if one == _MEASURED or _PRIVATE[0] <= one <= _PRIVATE[1]}
     if not doubtful:
         return pdf.boxes
     with closing(PdfPages(pdf.path)) as pages:
-        doubtful -= pages.drawn(doubtful, but_in=_OF_LIBREOFFICE)
+        doubtful -= pages.boxes(doubtful, _OF_LIBREOFFICE, _BOX, tick)
     return [one for one in pdf.boxes if one not in doubtful]
 
 

@@ -5,6 +5,7 @@ import itertools
 import logging
 import math
 import re
+from collections.abc import Callable
 from contextlib import closing
 from io import RawIOBase
 from pathlib import Path
@@ -23,6 +24,7 @@ from pypdfium2.raw import (
     FPDF_GetSecurityHandlerRevision,
     FPDFPage_Flatten,
     FPDFText_GetFontInfo,
+    FPDFText_GetFontSize,
     FPDFText_GetUnicode,
 )
 
@@ -44,6 +46,8 @@ _MOST_OBJECTS = 5000
 """Objects of a page that are examined for pictures."""
 _FONT_NAME = 128
 """Bytes of the name of a font; a longer one is not given."""
+_ROUNDED = 0.005
+"""How exactly a glyph is measured, in a size of 1."""
 
 
 def _is_empty(path: Path) -> bool:
@@ -64,6 +68,14 @@ def _font(text: pypdfium2.PdfTextPage, place: int) -> bytes:
     name = ctypes.create_string_buffer(_FONT_NAME)
     FPDFText_GetFontInfo(text.raw, place, name, _FONT_NAME, None)
     return name.value
+
+
+def _is_of_size(text: pypdfium2.PdfTextPage, place: int, size: tuple[float, float]) -> bool:
+    """Whether a character is drawn as wide and high as this, times the size of its font."""
+    times = FPDFText_GetFontSize(text.raw, place)
+    left, bottom, right, top = text.get_charbox(place)
+    found = (right - left, top - bottom)
+    return all(abs(one - times * other) <= times * _ROUNDED for one, other in zip(found, size, strict=True))
 
 
 class _Search(RawIOBase):
@@ -126,14 +138,26 @@ class PdfPages:
             notes.append(f"{counted(files, 'file')} inside the PDF {plural(files, 'is', 'are')} not drawn")
         return notes
 
-    def drawn(self, characters: set[str], *, but_in: bytes) -> set[str]:
-        """The characters that a page shows in another font than that of the name `but_in`. Each has 16 bits."""
+    def boxes(self, characters: set[str], font: bytes, box: tuple[float, float], tick: Callable[[], None]) -> set[str]:
+        """The characters that a page shows, but not as the glyph that a font has for them. Each has 16 bits.
+
+        Args:
+            characters: no other font has them.
+            font: the name of the font.
+            box: the width and height of what it has for all that it lacks, in a size of 1.
+            tick: called for each page; it may raise.
+        """
         found: set[str] = set()
         for page in self._pdf:
+            tick()
             text = page.get_textpage()
             if not (characters - found).isdisjoint(text.get_text_range()):
                 places = [(chr(FPDFText_GetUnicode(text.raw, place)), place) for place in range(text.count_chars())]
-                found.update(one for one, place in places if one in characters and _font(text, place) != but_in)
+                found.update(
+                    one
+                    for one, place in places
+                    if one in characters and (_font(text, place) != font or _is_of_size(text, place, box))
+                )
             text.close()
             page.close()
         return found

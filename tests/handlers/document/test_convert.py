@@ -417,14 +417,17 @@ def test_only_characters_that_are_drawn_are_looked_for_in_fonts(
 @needs_libreoffice
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("fc-list") is None, reason="fontconfig's fc-list is not there")
+@pytest.mark.parametrize(("char", "is_box"), [("F0FC", False), ("F043", True)])
 def test_symbols_that_libreoffice_draws_from_its_own_font_are_no_boxes(
-    documents: dict[str, Path], convert: Callable[..., Any], tmp_path: Path
+    char: str, documents: dict[str, Path], convert: Callable[..., Any], tmp_path: Path, *, is_box: bool
 ) -> None:
-    """It asks fontconfig for a tick of Wingdings, but draws it."""
+    """It asks fontconfig for all of Wingdings. It draws a tick, but has only a box for a raised thumb."""
     with zipfile.ZipFile(documents["docx"]) as archive:
         parts = {name: archive.read(name).decode() for name in archive.namelist()}
     text = parts["word/document.xml"]
-    parts["word/document.xml"] = text.replace("<w:r>", '<w:r><w:sym w:font="Wingdings" w:char="F0FC"/></w:r><w:r>')
+    symbol = f'<w:r><w:sym w:font="Wingdings" w:char="{char}"/></w:r>'
+    parts["word/document.xml"] = text.replace("<w:r>", f"{symbol}<w:r>")
     assert parts["word/document.xml"] != text
     path = packed(tmp_path / "symbols.docx", parts)
-    assert not [note for note in done(convert(path)).get("notes", []) if "no font" in note]
+    told = [note for note in done(convert(path)).get("notes", []) if "no font" in note]
+    assert [note.rpartition(" ")[2] for note in told] == ([f"U+{char}"] if is_box else [])
