@@ -96,6 +96,12 @@ class Sealer(Actor):
             self._note(ended)
             return
         self._process.kill()
+        if self._has_seal_of_end():
+            logger.warning(
+                "the witnesses may not have signed the last seal",
+                why=f"they took more than {_LAST_WITHIN:g} s; a start asks again",
+            )
+            return
         logger.warning(
             "the end of the log is not sealed", why=f"it took more than {_LAST_WITHIN:g} s; a start seals it"
         )
@@ -131,6 +137,14 @@ class Sealer(Actor):
             if unsigned.grave:
                 grave = grave or f"the witness {unsigned.witness} does not sign: {unsigned.why}"
         return grave
+
+    def _has_seal_of_end(self) -> bool:
+        """Whether the process has kept the seal before it was killed: it asks the witnesses after that."""
+        try:
+            newest = seal_files(self._folder)[-1:]
+        except SealUnfit:
+            return False
+        return any(path.stem.isdecimal() and int(path.stem) >= self._sealed for path in newest)
 
     def _start(self) -> None:
         position = self._position()
