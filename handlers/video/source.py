@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain, islice, pairwise
+from math import atan2, degrees, hypot
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -327,19 +328,26 @@ def _is_rgb(frame: VideoFrame) -> bool:
 _SIDE = 64
 
 
+def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """The part of the display matrix that turns and mirrors the picture."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 1, 0, 0, 1
+    across, down, _, back, up = struct.unpack_from("=5i", bytes(matrix))
+    return across, down, back, up
+
+
 def _slant(frame: VideoFrame) -> int:
-    """Without a single degree, of which PyAV makes a quarter turn whose matrix is off by a rounding: it cuts to 89."""
-    slant = int(frame.rotation - round(frame.rotation / _QUARTER) * _QUARTER)
-    return slant if abs(slant) > 1 else 0
+    """Degrees beyond the next quarter turn, counter-clockwise. PyAV cuts the angle: of 89.999° it makes 89°."""
+    across, down, back, up = _display_matrix(frame)
+    angle = -degrees(atan2(down * hypot(across, back), across * hypot(down, up)))
+    return round(angle - round(angle / _QUARTER) * _QUARTER)
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
     """Whether the display matrix also mirrors the picture. The angle alone does not show that."""
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return False
-    across, down, _, back, up = struct.unpack_from("=5i", bytes(matrix))
-    return bool(across * up - down * back < 0)
+    across, down, back, up = _display_matrix(frame)
+    return across * up - down * back < 0
 
 
 def has_second_picture(stream: VideoStream) -> bool:

@@ -1,5 +1,6 @@
 """A display matrix can mirror a picture as well as rotate it: every video type shows all eight orientations upright."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,13 +95,18 @@ def test_a_thumbnail_and_a_preview_are_upright(
     assert (found.width > found.height) == (wanted.width > wanted.height)
 
 
-ROOT = round(ONE / 2**0.5)
+def turned(degrees: int) -> list[int]:
+    across, down = round(ONE * math.cos(math.radians(degrees))), round(ONE * math.sin(math.radians(degrees)))
+    return [across, down, 0, -down, across, 0, 0, 0, 1 << 30]
 
 
 @pytest.mark.parametrize(
     ("matrix", "told"),
     [
-        ([ROOT, ROOT, 0, -ROOT, ROOT, 0, 0, 0, 1 << 30], "turned by 45° more clockwise, which is not done"),
+        (turned(45), "turned by 45° more clockwise, which is not done"),
+        (turned(2), "turned by 2° more clockwise, which is not done"),
+        (turned(89), "turned by 1° more counter-clockwise, which is not done"),
+        (turned(181), "turned by 1° more clockwise, which is not done"),
         ([1, -ONE, 0, ONE, 1, 0, 0, 0, 1 << 30], ""),  # a quarter, but for a rounding
     ],
 )
