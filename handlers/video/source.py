@@ -216,12 +216,14 @@ def _examine(path: Path, threads: int, *, brief: bool) -> VideoSource | None:
         ending = _end_of(container, stream, sample.moments, rate, sample.clock)
         marks = _matroska_marks(path, start) if "matroska" in container.format.name else marks
         leads = keyframe_leads(path, stream.id) if "mov" in container.format.name else []
+        angle = _angle(first) if first else 0.0
+        turn = round(angle / _QUARTER) * _QUARTER
         return VideoSource(
             path=path,
             width=first.width if first else context.width,  # the decoder may have passed a change of size
             height=first.height if first else context.height,
-            rotation=round(first.rotation / _QUARTER) * _QUARTER % 360 if first else 0,
-            slant=_slant(first) if first else 0,
+            rotation=turn % 360,
+            slant=round(angle - turn),
             mirrored=first is not None and _is_mirrored(first),
             time_base=as_fraction(stream.time_base),
             rate=rate,
@@ -337,11 +339,10 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     return across, down, back, up
 
 
-def _slant(frame: VideoFrame) -> int:
-    """Degrees beyond the next quarter turn, counter-clockwise. PyAV cuts the angle: of 89.999° it makes 89°."""
+def _angle(frame: VideoFrame) -> float:
+    """Degrees by which a picture asks to be turned counter-clockwise. PyAV cuts them: of 89.999 it makes 89."""
     across, down, back, up = _display_matrix(frame)
-    angle = -degrees(atan2(down * hypot(across, back), across * hypot(down, up)))
-    return round(angle - round(angle / _QUARTER) * _QUARTER)
+    return -degrees(atan2(down * hypot(across, back), across * hypot(down, up)))
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:

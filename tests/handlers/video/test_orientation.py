@@ -16,6 +16,7 @@ from tasktrail.handlers import Finished
 from tasktrail.handlers.image.shaping import upright
 from tasktrail.handlers.video.preview import video_preview
 from tasktrail.handlers.video.preview.options import VideoPreviewOptions
+from tasktrail.handlers.video.source import read_source
 from tasktrail.handlers.video.thumbnail import video_thumbnail
 from tasktrail.handlers.video.thumbnail.options import VideoThumbnailOptions
 from tasktrail.testing import RecordingContext, run_handler
@@ -95,7 +96,7 @@ def test_a_thumbnail_and_a_preview_are_upright(
     assert (found.width > found.height) == (wanted.width > wanted.height)
 
 
-def turned(degrees: int) -> list[int]:
+def turned(degrees: float) -> list[int]:
     across, down = round(ONE * math.cos(math.radians(degrees))), round(ONE * math.sin(math.radians(degrees)))
     return [across, down, 0, -down, across, 0, 0, 0, 1 << 30]
 
@@ -104,6 +105,7 @@ def turned(degrees: int) -> list[int]:
     ("matrix", "told"),
     [
         (turned(45), "turned by 45° more clockwise, which is not done"),
+        (turned(45.4), "turned by 45° more counter-clockwise, which is not done"),  # beside a quarter turn clockwise
         (turned(2), "turned by 2° more clockwise, which is not done"),
         (turned(89), "turned by 1° more counter-clockwise, which is not done"),
         (turned(181), "turned by 1° more clockwise, which is not done"),
@@ -123,6 +125,9 @@ def test_a_rotation_that_is_no_quarter_turn_is_told(
         for _ in range(10):
             output.mux(stream.encode(VideoFrame.from_ndarray(np.asarray(scene), "rgb24")))
         output.mux(stream.encode(None))
+    source = read_source(path)
+    asked = round(-math.degrees(math.atan2(matrix[1], matrix[0])))
+    assert (source.rotation + source.slant - asked) % 360 == 0
     converted = convert(prepare(path))
     still = RecordingContext(
         VideoThumbnailOptions(position="0"), work_dir=tmp_path, input_file=path, output_file=tmp_path / "out.png"
