@@ -16,7 +16,7 @@ from ..events.clock import Clock, SystemClock
 from ..events.existence import exists
 from ..events.log.opening import read_log
 from ..projections.errors import SealUnfit, WitnessesDamaged
-from ..projections.proof.seals import make_seal, seal_files
+from ..projections.proof.seals import make_seal, newest_seal, seal_files
 from ..projections.proof.witness_list import read_witnesses
 from .actor import Actor
 from .alarm import Alarm
@@ -72,6 +72,7 @@ class Sealer(Actor):
         self._folder = folder
         self._arguments = str(log_path), str(folder), str(key_file), str(witnesses)
         self._key_file = key_file
+        self._witnesses = witnesses
         self._every = every
         self._clock = clock
         self._position = position
@@ -97,10 +98,11 @@ class Sealer(Actor):
             return
         self._process.kill()
         if self._has_seal_of_end():
-            logger.warning(
-                "the witnesses may not have signed the last seal",
-                why=f"they took more than {_LAST_WITHIN:g} s; a start asks again",
-            )
+            if exists(self._witnesses):
+                logger.warning(
+                    "the witnesses may not have signed the last seal",
+                    why=f"they took more than {_LAST_WITHIN:g} s; a start asks them again",
+                )
             return
         logger.warning(
             "the end of the log is not sealed", why=f"it took more than {_LAST_WITHIN:g} s; a start seals it"
@@ -139,12 +141,11 @@ class Sealer(Actor):
         return grave
 
     def _has_seal_of_end(self) -> bool:
-        """Whether the process has kept the seal before it was killed: it asks the witnesses after that."""
+        """Whether the process had kept the seal when it was killed: it asks the witnesses after that."""
         try:
-            newest = seal_files(self._folder)[-1:]
+            return newest_seal(self._folder).checkpoint.size >= self._sealed
         except SealUnfit:
             return False
-        return any(path.stem.isdecimal() and int(path.stem) >= self._sealed for path in newest)
 
     def _start(self) -> None:
         position = self._position()
