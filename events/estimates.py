@@ -71,7 +71,8 @@ class Experience(msgspec.Struct):
     def learn(self, task: TaskState, event: Completed) -> None:
         """Count a completed attempt of the type. One that went on from a checkpoint did less, so it is left out.
 
-        What a look into the input asks for is needed too: with less reserved, the next attempt would be given back.
+        What a look into the input asks for is needed too: with less reserved, the next attempt would be given back. So
+        is what was reserved after a kill for lack of memory.
         """
         if task.resumed:
             return

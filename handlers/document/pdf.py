@@ -47,7 +47,7 @@ _MOST_OBJECTS = 5000
 _FONT_NAME = 128
 """Bytes of the name of a font; a longer one is not given."""
 _ROUNDED = 0.005
-"""How exactly a glyph is measured, in a size of 1."""
+"""By how much a measured glyph may differ, in a size of 1."""
 
 
 def _is_empty(path: Path) -> bool:

@@ -80,7 +80,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     @contextmanager
     def tasks(self) -> Iterator["Tasks"]:
         """Open the running service; wait for one that is just starting. Raises `ServiceUnreachable`."""
-        self._wait_for_start(COMING_FOR)
+        self._wait_for_service(COMING_FOR)
         with closing(self.environment.service(self)) as tasks:
             yield tasks
 
@@ -92,7 +92,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextmanager
     def reading_and_live(self) -> Iterator[tuple["Reading", bool]]:
-        """Like `reading`; the second value is whether a service answers. Without one nothing changes."""
+        """Like `reading`; the second value is whether a service answers."""
         service = self.service_or_none()
         reading = service or self.environment.files(self)
         try:
@@ -108,7 +108,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             raise self._never_answered()
 
     def is_worked_on(self) -> bool:
-        """Whether some process works on the tasks of the data folder; one may have been started on the line before."""
+        """Whether some process works on the tasks of the data folder. Waits a little for one that was just started."""
         from ..events.log.lock import role
         from ..paths import DataPaths
 
@@ -130,7 +130,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         No log is begun for it, and nothing is recorded. Raises the batch's refusal. If it is `detached` and no service
         runs, raises `click.UsageError`.
         """
-        self._wait_for_start(0.0)
+        self._wait_for_service(0.0)
         service = self.service_or_none()
         if service is not None:
             service.close()
@@ -159,7 +159,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             begins: whether the inner service may begin a log; if not, `InvalidPath` is raised without one.
             coming: seconds to wait for a service to appear.
         """
-        self._wait_for_start(coming)
+        self._wait_for_service(coming)
         service = self.service_or_none()
         if service is None and (first is not None or not begins):
             self.environment.refuse_without_log(self, first)
@@ -175,8 +175,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         with self.tasks_or_embedded(begins=False, coming=COMING_FOR) as (tasks, _inside):
             yield tasks
 
-    def _wait_for_start(self, coming: float) -> None:
-        """Wait until a service answers, or none will. `coming`: seconds for one to appear."""
+    def _wait_for_service(self, coming: float) -> None:
+        """Wait until a service answers, or none will. `coming`: seconds for one to appear.
+
+        Raises `ServiceUnreachable` if one never answers, or if a program that takes no commands has the data folder.
+        """
         match self._presence_after_start(coming):
             case "held":
                 from ..paths import DataPaths
@@ -186,6 +189,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
                 raise self._never_answered()
 
     def _presence_after_start(self, coming: float) -> Presence:
+        """What there is once a start is over or takes too long. `coming`: seconds for a service to appear."""
         if self.url:
             return "answers"
         waited, announced = 0.0, False

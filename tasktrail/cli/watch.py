@@ -313,7 +313,7 @@ _AT_ONCE = 100
 def watch_command(session: Session, ids: tuple[int, ...]) -> int:
     """Show live progress of the tasks, or of all unfinished ones, until they end. Ctrl-C leaves; the tasks go on.
 
-    Exit code 1: one of the tasks failed or was cancelled. 3: no service runs, so nothing moves.
+    Exit code 1: one of the tasks failed or was cancelled. 3: no service or other program works on them.
     """
     with ExitStack() as stack:
         session.await_start()
@@ -336,7 +336,7 @@ def watch_command(session: Session, ids: tuple[int, ...]) -> int:
 
 
 def _nothing_moves(session: Session) -> ServiceUnreachable:
-    """Return the error that says why watching is useless: without a service the files do not change."""
+    """Return the error that says why watching is useless: while nothing works on the tasks, the files do not change."""
     from ..paths import DataPaths
 
     if session.is_log_shared():

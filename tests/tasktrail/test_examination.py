@@ -67,7 +67,7 @@ def taken_in(estimate: Any) -> Estimated:
 
 @pytest.mark.parametrize("what", ["check", "estimate"])
 def test_an_error_in_the_code_of_a_type_is_told_as_its_own(what: str, tmp_path: Path) -> None:
-    """A repetition of a command is answered all the same, and so is what came with it."""
+    """It reached the sender bare."""
     (text := tmp_path / "a.txt").write_bytes(b"\xff")
 
     def read(job: Job[Any]) -> Any:

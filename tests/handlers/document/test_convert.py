@@ -418,7 +418,7 @@ def test_only_characters_that_are_drawn_are_looked_for_in_fonts(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("fc-list") is None, reason="fontconfig's fc-list is not there")
 @pytest.mark.parametrize(("char", "is_box"), [("F0FC", False), ("F043", True)])
-def test_symbols_that_libreoffice_draws_from_its_own_font_are_no_boxes(
+def test_a_symbol_is_told_if_libreoffice_has_only_a_box_for_it_in_its_own_font(
     char: str, documents: dict[str, Path], convert: Callable[..., Any], tmp_path: Path, *, is_box: bool
 ) -> None:
     """It asks fontconfig for all of Wingdings. It draws a tick, but has only a box for a raised thumb."""
