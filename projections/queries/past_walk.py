@@ -76,8 +76,8 @@ _LAST = "(SELECT {what} FROM versions WHERE id = {id} AND since <= :position ORD
 _CHANGED_LAST = f"then_.since = {_LAST.format(what='changed', id='then_.id')}"
 _IS_SELDOM = f" AND {is_seldom('then_.status')}"
 """The condition of a partial index, word for word: otherwise SQLite does not use that index."""
-_IN_ZONE = "zones.list = {name} AND zones.since <= :position AND (zones.until IS NULL OR zones.until > :position)"
-_BY_BLOCK = "zones.block {way}, zones.since {way}, {id} {way}"
+_ZONES = "zones AS wide CROSS JOIN zones"
+_BY_BLOCK = "wide.block {way}, wide.since {way}, zones.block {way}, zones.since {way}"
 _KEYS = {"priority": f"then_.lane >> {OF_PRIORITY}", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
 _ERRORS = "(SELECT 1 FROM texts WHERE id = {id} AND since <= :position)"
 _WITH_ERROR = f"""
@@ -108,10 +108,6 @@ WITH RECURSIVE lanes (name) AS (
     UNION ALL SELECT (SELECT min(list) FROM zones WHERE list > lanes.name AND list <= :last)
     FROM lanes WHERE lanes.name IS NOT NULL
 ) SELECT name, ({head}) FROM lanes WHERE name IS NOT NULL
-"""
-_HEAD_OF_LANE = """
-SELECT zones.block FROM zones WHERE {in_zone} AND zones.block {sign} :block
-ORDER BY zones.block {way}, zones.since {way} LIMIT 1
 """
 _ENDS = """
 SELECT min((SELECT id FROM {tasks} ORDER BY id LIMIT 1)), max((SELECT id FROM {tasks} ORDER BY id DESC LIMIT 1))
@@ -390,28 +386,28 @@ class PastWalk:
             then = f"versions AS then_ ON then_.since = {_LATEST.format(id='ran.value')}"
             where = f"then_.kind = {self._name(self._kinds.get(kind, -1))}" if kind else "1"
             return _Source(f"json_each(:running) AS ran CROSS JOIN {then}", where, "then_.id", has_then=True)
-        zone = _IN_ZONE.format(name=self._name(zones.by_id(status, kind)))
+        zone = _in_zone(self._name(zones.by_id(status, kind)))
         power = zones.KINDS if kind else zones.TASKS
         first = f"(zones.block << {power})"
         bounds = f"BETWEEN {first} AND {first} + {(1 << power) - 1}"
-        bound = f"{{id}} {{sign}} {{begin}} AND zones.block {{sign}}= {{begin}} >> {power}"
+        bound = f"{{id}} {{sign}} {{begin}} AND {_from_block('{sign}', f'{{begin}} >> {power}')}"
         if kind:
             last = _LAST.format(what="status", id="tasks.id")
             return _Source(
-                "zones CROSS JOIN tasks INDEXED BY tasks_by_type",
+                f"{_ZONES} CROSS JOIN tasks INDEXED BY tasks_by_type",
                 f"{zone} AND tasks.type = {self._name(kind)} AND tasks.id {bounds} AND {last} = {named}",
                 "tasks.id",
-                _BY_BLOCK,
+                f"{_BY_BLOCK}, {{id}} {{way}}",
                 bound,
             )
         index, status_test = "versions_by_task", has_status("then_.status", named)
         if status in SELDOM:
             index, status_test = "versions_by_status", f"{status_test}{_IS_SELDOM}"
         return _Source(
-            f"zones CROSS JOIN versions AS then_ INDEXED BY {index}",
+            f"{_ZONES} CROSS JOIN versions AS then_ INDEXED BY {index}",
             f"{zone} AND {status_test} AND then_.id {bounds} AND then_.since <= :position",
             "then_.id",
-            _BY_BLOCK,
+            f"{_BY_BLOCK}, {{id}} {{way}}",
             bound,
             has_then=True,
             holds=f"then_.since = {_LATEST.format(id='then_.id')}",
@@ -604,11 +600,11 @@ class PastWalk:
             index, covers = "INDEXED BY versions_pending", _STATUS_AND_TYPE
             more = f" AND then_.status = 'pending' AND then_.kind = {self._name(self._kinds.get(str(kind), -1))}"
         return self._last_changes(
-            f"zones CROSS JOIN versions AS then_ {index}",
-            f"{_IN_ZONE.format(name=self._name(zones.by_change(status)))}{bound}"
+            f"{_ZONES} CROSS JOIN versions AS then_ {index}",
+            f"{_in_zone(self._name(zones.by_change(status)))}{bound}"
             f" AND then_.since BETWEEN {first} AND {first} + {(1 << zones.TIMES) - 1}"
             f" AND then_.since <= :position AND {has_status('then_.status', self._name(status))}{more}",
-            f"zones.block {way}, zones.since {way}, then_.since {way}",
+            f"{_BY_BLOCK.format(way=way)}, then_.since {way}",
             covers=covers,
         )
 
@@ -655,8 +651,9 @@ class PastWalk:
         bound = self._blocks(part, down=down)
         streams = []
         for status in statuses:
-            zone = _IN_ZONE.format(name=self._name(zones.by_change(status)))
-            streams.append(self._run(f"SELECT zones.block FROM zones WHERE {zone}{bound} ORDER BY zones.block {way}"))  # noqa: S608 - our own names
+            zone = _in_zone(self._name(zones.by_change(status)))
+            by_block = _BY_BLOCK.format(way=way)
+            streams.append(self._run(f"SELECT zones.block FROM {_ZONES} WHERE {zone}{bound} ORDER BY {by_block}"))  # noqa: S608 - our own names
         named = ", ".join(map(self._name, statuses))
         where = f"then_.since BETWEEN :first AND :last AND then_.status IN ({named})"
         for (block,), _same in groupby(merge(*streams, reverse=down)):
@@ -691,8 +688,8 @@ class PastWalk:
         """The condition that a block of changes has any of these positions; empty if all blocks are needed."""
         if part.key is None:
             return ""
-        first, last = (self._name(position >> zones.TIMES) for position in self._between(part, down=down))
-        return f" AND zones.block BETWEEN {first} AND {last}"
+        first, last = map(self._name, self._between(part, down=down))
+        return f" AND {_among_blocks(first, last, zones.TIMES)}"
 
     def _time_at(self, position: int) -> float:
         """The time of the last change of a task up to a position."""
@@ -765,10 +762,7 @@ class PastWalk:
 
     def _lanes(self, status: str, *, down: bool) -> list[tuple[int, int | None]]:
         """The lanes that tasks in a status ever had, each with its first block that is not empty."""
-        way, sign = ("DESC", "<=") if down else ("ASC", ">=")
-        wanted = _LANES.format(
-            head=_HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name="lanes.name"), sign=sign, way=way)
-        )
+        wanted = _LANES.format(head=_head_of_lane("lanes.name", down=down))
         first, last = zones.by_lane(status, 0), zones.by_lane(status, 10**20 - 1)
         block = self._ends[down] >> zones.LANES
         rows = self._run(wanted, {"first": first, "last": last, "block": block})
@@ -776,8 +770,7 @@ class PastWalk:
 
     def _head(self, status: str, lane: int, begin: int, *, down: bool) -> int | None:
         """The first block of a lane, from a task on, that is not empty."""
-        way, sign = ("DESC", "<=") if down else ("ASC", ">=")
-        wanted = _HEAD_OF_LANE.format(in_zone=_IN_ZONE.format(name=":list"), sign=sign, way=way)
+        wanted = _head_of_lane(":list", down=down)
         row = self._run(wanted, {"list": zones.by_lane(status, lane), "block": begin >> zones.LANES}).fetchone()
         return None if row is None else int(row[0])
 
@@ -789,12 +782,11 @@ class PastWalk:
         name, first = zones.by_lane(status, lane), f"(zones.block << {zones.LANES})"
         first_id, last_id = self._ends
         source = _Source(
-            "zones CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
-            f"{_IN_ZONE.format(name=':list')} AND {has_status('then_.status', ':status')} AND then_.status <> 'running'"
+            f"{_ZONES} CROSS JOIN versions AS then_ INDEXED BY versions_by_lane",
+            f"{_in_zone(':list')} AND {has_status('then_.status', ':status')} AND then_.status <> 'running'"
             " AND then_.lane = :lane"
             f" AND then_.id BETWEEN max({first}, :first_id) AND min({first} + {(1 << zones.LANES) - 1}, :last_id)"
-            f" AND then_.since <= :position AND zones.block BETWEEN :first_id >> {zones.LANES}"
-            f" AND :last_id >> {zones.LANES}",
+            f" AND then_.since <= :position AND {_among_blocks(':first_id', ':last_id', zones.LANES)}",
             "then_.id",
             has_then=True,
             holds=f"then_.since = {_LATEST.format(id='then_.id')}",
@@ -808,14 +800,43 @@ class PastWalk:
                 "last_id": last_id,
             },
         )
-        bound = "" if block is None else f"zones.block {sign}= :block"
+        bound = "" if block is None else _from_block(sign, ":block")
         bound += "" if begin is None else f" AND then_.id {sign} :begin"
-        order = beside(f"ORDER BY zones.block {way}, zones.since {way}, then_.id {way}", next(self._begun))
+        order = beside(f"ORDER BY {_BY_BLOCK.format(way=way)}, then_.id {way}", next(self._begun))
         yield from self._find(source, _STATUS, "then_.id, then_.queue_key, {passes}", more=bound, order=order)
 
 
 def _tasks(tables: str, where: str) -> _Source:
     return _Source(tables, f"{where} AND tasks.id <= :top", "tasks.id")
+
+
+def _in_zone(name: str) -> str:
+    """The condition of the zones of a list that held at the position."""
+    held = "{0}.since <= :position AND ({0}.until IS NULL OR {0}.until > :position)"
+    first = f"wide.block << {zones.BLOCKS}"
+    return (
+        f"wide.list = '{zones.wide('')}' || {name} AND {held.format('wide')}"
+        f" AND zones.list = {name} AND {held.format('zones')}"
+        f" AND zones.block BETWEEN {first} AND ({first}) + {(1 << zones.BLOCKS) - 1}"
+    )
+
+
+def _from_block(sign: str, block: str) -> str:
+    """The condition of a block and those after it, upwards or downwards. The plus keeps SQLite in a wide block."""
+    return f"wide.block {sign}= {block} >> {zones.BLOCKS} AND +zones.block {sign}= {block}"
+
+
+def _head_of_lane(name: str, *, down: bool) -> str:
+    """The query for the first block of a lane, from `:block` on, that is not empty."""
+    way, sign = ("DESC", "<") if down else ("ASC", ">")
+    wanted = f"SELECT zones.block FROM {_ZONES} WHERE {_in_zone(name)} AND {_from_block(sign, ':block')}"  # noqa: S608 - our own names
+    return f"{wanted} ORDER BY {_BY_BLOCK.format(way=way)} LIMIT 1"
+
+
+def _among_blocks(first: str, last: str, power: int) -> str:
+    """The condition of the blocks, of 2 to the `power` neighbours, with the first neighbour to the last."""
+    wide = f"wide.block BETWEEN {first} >> {power + zones.BLOCKS} AND {last} >> {power + zones.BLOCKS}"
+    return f"{wide} AND +zones.block BETWEEN {first} >> {power} AND {last} >> {power}"
 
 
 def _work(lead: _Lead) -> int:

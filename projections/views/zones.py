@@ -2,6 +2,9 @@
 
 A list, such as the pending tasks, is cut into blocks of neighbours. A zone is a span of positions in which a block was
 never empty for long. Outside its zones a block has no tasks, within them it nearly always has some.
+
+Neighbouring blocks form a wide block, with zones of its own: the head of a long list often comes after thousands of
+blocks that are empty by now.
 """
 
 import sqlite3
@@ -20,6 +23,8 @@ LANES = 10
 """… as do blocks of a lane, which has only some of the neighbours, …"""
 TIMES = 8
 """… and this is for blocks in the order of changes."""
+BLOCKS = 5
+"""A wide block holds 2 to this power blocks."""
 
 GAP = 256
 """Positions for which a block may be empty within a zone. Otherwise a list that is nearly always empty would have one
@@ -49,6 +54,12 @@ def by_change(status: str) -> str:
     return f"change {status}"
 
 
+@cache
+def wide(name: str) -> str:
+    """The list of the wide blocks of a list."""
+    return f"wide {name}"
+
+
 class _Zone(msgspec.Struct):
     """The last zone of a block."""
 
@@ -56,7 +67,7 @@ class _Zone(msgspec.Struct):
     until: int
     """The position at which the last task left it; meaningless while it has tasks."""
     number: int
-    """The number of tasks in it."""
+    """The number of tasks in it, or of blocks with tasks if it is a wide one."""
     changed: bool = False
     """Whether it differs from its row."""
 
@@ -74,9 +85,20 @@ class Zones:
 
     def enter(self, name: str, block: int, position: int) -> None:
         """Count a task that enters a block. If it moves within a block, it has to enter before it leaves."""
+        if self._enter(name, block, position):
+            self._enter(wide(name), block >> BLOCKS, position)
+
+    def leave(self, name: str, block: int, position: int) -> None:
+        """Count a task that leaves a block."""
+        if self._leave(name, block, position):
+            self._leave(wide(name), block >> BLOCKS, position)
+
+    def _enter(self, name: str, block: int, position: int) -> bool:
+        """Whether the block was empty."""
         key = (name, block)
         zone = self._last.get(key) or self._load(key)
-        if not zone.number and position - zone.until > GAP:
+        was_empty = not zone.number
+        if was_empty and position - zone.until > GAP:
             if zone.changed:
                 self._left.append((name, block, zone.since, 0, zone.until))
             zone.since = position
@@ -84,9 +106,10 @@ class Zones:
         if not zone.changed:
             zone.changed = True
             self._changed.append(key)
+        return was_empty
 
-    def leave(self, name: str, block: int, position: int) -> None:
-        """Count a task that leaves a block."""
+    def _leave(self, name: str, block: int, position: int) -> bool:
+        """Whether the block is empty now."""
         key = (name, block)
         zone = self._last.get(key) or self._load(key)
         zone.number -= 1
@@ -94,6 +117,7 @@ class Zones:
         if not zone.changed:
             zone.changed = True
             self._changed.append(key)
+        return not zone.number
 
     def _load(self, key: tuple[str, int]) -> "_Zone":
         since, until, number = self._conn.execute(_LAST, key).fetchone() or (0, -GAP - 1, 0)

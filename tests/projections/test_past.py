@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -92,7 +93,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use blocks so small that short histories have many."""
-    for name, power in (("TASKS", 2), ("KINDS", 3), ("LANES", 2), ("TIMES", 3)):
+    for name, power in (("TASKS", 2), ("KINDS", 3), ("LANES", 2), ("TIMES", 3), ("BLOCKS", 1)):
         monkeypatch.setattr(zones, name, power)
     monkeypatch.setattr(zones, "GAP", 5)
     monkeypatch.setattr(tallies, "BLOCK", 16)
@@ -661,6 +662,35 @@ def test_a_list_that_is_nearly_always_empty_has_few_zones(journal: Journal, monk
     views.apply(journal.records)
     wanted = "SELECT count(*) FROM zones WHERE list = 'id pending'"
     assert views.connection.execute(wanted).fetchone()[0] == 40 // 4 + 1
+
+
+@pytest.mark.parametrize("sort", ["id", "priority", "-effective_priority"])
+def test_the_first_task_of_a_long_list_is_found_past_many_empty_blocks(
+    sort: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work hardly grows with the tasks before it that are over."""
+    for name in ("TASKS", "KINDS", "LANES", "TIMES", "GAP"):
+        monkeypatch.setattr(zones, name, 0)
+    monkeypatch.setattr(past_walk, "FEW", 0)
+    monkeypatch.setattr(past_walk, "_TO_SORT", 10**9)
+    last, over = [journal.create() for _ in range(1_500)], 0
+    views, steps = TaskViews(":memory:"), list[int]()
+    for before in (300, 1_200):
+        while over < before:
+            journal.start(last[over])
+            journal.send(AttemptEnded(task_id=last[over], attempt=1, outcome="completed"))
+            over += 1
+        views.apply(journal.records[views.position :])
+        then = Past(TaskQueries(views.connection), journal.log, views.position)
+        filters = TaskFilters(status="pending", sort=sort, limit=1)
+        then.list(filters)
+        instructions: list[None] = []
+        views.connection.set_progress_handler(partial(instructions.append, None), 1)
+        tasks, total = then.list(filters)
+        views.connection.set_progress_handler(None, 0)
+        assert (total, len(tasks)) == (1_500 - before, 1)
+        steps.append(len(instructions))
+    assert steps[1] < 2 * steps[0]
 
 
 @pytest.mark.usefixtures("small")
