@@ -189,7 +189,7 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
 
 def _missing(paths: DataPaths, record: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
     is_there, on_server = exists(paths.log), is_address(paths.log)
-    place = read_address(paths.log) if on_server and is_there else paths.log
+    place = shown(read_address(paths.log)) if on_server and is_there else paths.log
     seen = f", recorded at {timestamp(record.recorded_at)}" if record.recorded_at else ""
     if since:
         ends = f"ends at position {head}, recorded at {timestamp(since)}"
