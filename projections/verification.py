@@ -416,9 +416,10 @@ def _archives_of(log: LogReader) -> list[KnownArchive]:
 
 def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> int:
     """Add the faults of answers; returns the number of answers. `is_faulty`: whether the log has faults already."""
-    number = 0
+    number = missing = first = 0
     try:
         for position, command_id in log.unanswered():
+            missing, first = missing + 1, first or position
             findings.add(position, "answer", f"the answer to {command_id} is missing")
         summed = log.has_sums()
         for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
@@ -429,6 +430,10 @@ def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> 
                 findings.add(at, "answer", f"the answer to {command_id} {fault}{more}")
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
+        if missing > 1 and not number:
+            findings.clear()
+            message = f"the table answers is empty, and {missing} commands, from here on, have led to records"
+            findings.add(first, "answer", f"{message}: sent again, each would have a second effect")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
         if not (isinstance(error, TasktrailError) and (is_faulty or findings)):  # an archive, which is reported already
             findings.add(0, "file", f"the answers cannot be read: {error}")

@@ -704,6 +704,36 @@ def test_tables_that_may_hold_what_no_log_holds_are_checked_and_not_read(
         opened(known)
 
 
+@pytest.fixture
+def with_stubs(place: Path) -> Path:
+    """Make a log in which some tasks were forgotten."""
+    with closing(opened(place)) as log:
+        journal = Journal(log)
+        random_history(journal, 60, seed=5)
+        journal.forget(*journal.over()[:4])
+    return place
+
+
+@pytest.mark.parametrize("table", ["answers", "epochs", "owner"])
+def test_a_table_that_is_gone_is_one_finding_and_stubs_are_still_explained(with_stubs: Path, table: str) -> None:
+    with closing(read_log(with_stubs)) as reader:
+        head = reader.head()
+    run(with_stubs, f"DROP TABLE tasktrail.{table}")
+    assert found_in(with_stubs) == [(0, "schema", f"table {table} is missing")]
+    with closing(read_log(with_stubs)) as reader:
+        assert reader.head() == head, "what is in the other tables can be read"
+        if table == "answers":
+            with pytest.raises(LogCorrupt, match="table answers is missing"):
+                list(reader.answered())
+
+
+def test_a_column_that_is_not_as_it_was_made_does_not_leave_stubs_without_explanation(with_stubs: Path) -> None:
+    run(with_stubs, "ALTER TABLE tasktrail.events ALTER actor DROP NOT NULL")
+    said = found_in(with_stubs)
+    assert said[0] == (0, "schema", "column actor of table events is missing, or not as it was made")
+    assert "stub" not in {code for _, code, _ in said}
+
+
 def test_an_epoch_of_other_types_is_not_as_it_was_written(known: Path) -> None:
     run(known, "ALTER TABLE tasktrail.epochs ALTER started_at TYPE timestamptz USING started_at::timestamptz")
     assert (0, "epoch", "epoch 1 is not as it was written") in found_in(known)
