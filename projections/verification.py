@@ -432,7 +432,9 @@ def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> 
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
         if missing > 1 and not number:
             findings.clear()
-            message = f"the table answers is empty, and {missing} commands, from here on, have led to records"
+            message = (
+                f"the table answers is empty, and {counted(missing, 'command')}, from here on, have led to records"
+            )
             findings.add(first, "answer", f"{message}: sent again, each would have a second effect")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
         if not (isinstance(error, TasktrailError) and (is_faulty or findings)):  # an archive, which is reported already
