@@ -228,16 +228,24 @@ def write_and_check(
     )
 
 
-def rewrite_archive(log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange]) -> SegmentArchived:
-    """Write an archive again, with stubs for the dropped records, and return the event that records it."""
+def rewrite_archive(
+    log: LogReader, log_path: Path, segment: KnownArchive, dropped: Sequence[NumberRange] = ()
+) -> SegmentArchived:
+    """Write an archive again, with stubs for the dropped records, and return the event that records it.
+
+    Args:
+        log: has the records.
+        log_path: the file of the log, beside which archives lie.
+        segment: the archive.
+        dropped: the positions of the dropped records that `log` still has.
+    """
     span = NumberRange(segment.first, segment.last)
-    with closing(read_log(log_path)) as log:
-        before = _hash_before(log, span.first)
-        rows = (
-            as_stub(row) if row[3] != STUB and is_within(row[0], dropped) else row
-            for row in log.rows(span.first - 1, span.last - span.first + 1)
-        )
-        return write_and_check(log_path, span, rows, before, segment.root, replaces=segment)
+    before = _hash_before(log, span.first)
+    rows = (
+        as_stub(row) if row[3] != STUB and is_within(row[0], dropped) else row
+        for row in log.rows(span.first - 1, span.last - span.first + 1)
+    )
+    return write_and_check(log_path, span, rows, before, segment.root, replaces=segment)
 
 
 def discard_archive(log: Path, event: SegmentArchived) -> None:

@@ -214,7 +214,7 @@ class Forgetter:
         changed = [one for one in log.segments() if any(a <= one.last and b >= one.first for a, b in dropped)]
         archives = []
         for segment in changed:
-            archives.append(rewrite_archive(self._log_path, segment, dropped))
+            archives.append(rewrite_archive(log, self._log_path, segment, dropped))
             on_progress()
         return tuple(archives)
 

@@ -503,6 +503,11 @@ ACCEPT_LOSS = (
     "If the records are gone for good, accept that: `tasktrail serve --accept-loss --reason TEXT`. It is recorded."
 )
 """What is left to do when no log and no backup has the missing records."""
+PUT_LOG_BACK = (
+    "Put the right log back: the file with its -wal file, or the server of PostgreSQL that has these records. Or "
+    "restore a later backup: `tasktrail restore`, or that of the database."
+)
+"""What to do about a log that lacks its end."""
 
 
 class HistoryMissing(TasktrailError):
@@ -511,10 +516,7 @@ class HistoryMissing(TasktrailError):
     code = "history_missing"
     status = 503
     title = "The log lacks records that it once had"
-    remedy = (
-        "Put the right log back: the file with its -wal file, or the server of PostgreSQL that has these records. Or "
-        f"restore a later backup: `tasktrail restore`, or that of the database. {ACCEPT_LOSS}"
-    )
+    remedy = f"{PUT_LOG_BACK} {ACCEPT_LOSS}"
 
 
 class KeysUnreadable(TasktrailError):

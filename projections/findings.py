@@ -23,6 +23,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What to do about it."""
 
 
+_CONSEQUENCES = ("stub", "answer")
+"""The codes of findings that have no position if something else that was found may be the cause."""
 REMEDIES = {
     "views": "Run `tasktrail rebuild`: views are built from the log, which is the truth. The service may go on.",
     "snapshot": "Run `tasktrail rebuild`, or delete the folder `snapshots`: it is made again.",
@@ -34,6 +36,11 @@ REMEDIES = {
 }
 RESTORE = "Keep the log as evidence, and restore the newest backup that `tasktrail verify` finds sound."
 """The remedy for all faults of the log itself."""
+
+
+def order(finding: Finding) -> tuple[bool, int]:
+    """Return the sort key: first causes without a position, then what has one, then consequences without one."""
+    return finding.position == 0 and finding.code in _CONSEQUENCES, finding.position
 
 
 class Findings:

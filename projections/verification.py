@@ -13,7 +13,8 @@ import msgspec
 
 from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
-from ..events.errors import KeysUnreadable, LogTooNew
+from ..events.counted import counted
+from ..events.errors import PUT_LOG_BACK, KeysUnreadable, LogTooNew
 from ..events.log.answers import is_as_written
 from ..events.log.archives import KnownArchive
 from ..events.log.chain import GENESIS, link
@@ -37,7 +38,7 @@ from ..events.system_events import (
 from ..events.task_events import is_terminal
 from ..events.values import EARLIEST, LATEST
 from .comparison import compare_views
-from .findings import LIMIT, REMEDIES, Finding, Findings
+from .findings import LIMIT, REMEDIES, Finding, Findings, order
 from .legal_transitions import Lawbook
 from .proof.merkle import GrowingRoot, leaf_hash
 from .proof.seals import SealCheck, Stamped, Witnessed
@@ -121,10 +122,11 @@ def verify(
     seals: SealCheck | None = None,
     *,
     keys: Keys | None = None,
+    known_end: int = 0,
 ) -> Verification:
     """Check everything, and compare the log with seals and with keys of users if they are given.
 
-    `progress` is called with the position and the head.
+    `progress` is called with the position and the head. `known_end` is a position that the log is known to have had.
     """
     findings = Findings()
     key_check = None if keys is None else KeyCheck(keys)
@@ -152,7 +154,8 @@ def verify(
     unsealed = list(seals.faults(walk.position)) if seals is not None else []
     for position, message, remedy in unsealed:
         findings.add(position, "seal", message, remedy)
-    walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None)
+    is_cut = max(known_end, 0 if seals is None else seals.seen) > walk.position
+    walk.tell_of_stubs(seals.sealed if seals is not None and unsealed else None, is_cut=is_cut)
     answers = _check_answers(log, findings)
     without_key = NO_RECORDS
     if key_check is not None and not findings:
@@ -188,7 +191,7 @@ def verify(
         written_by=tuple(walk.written_by),
         witnessed=() if seals is None else seals.witnessed,
         stamped=None if seals is None else seals.stamped,
-        findings=tuple(sorted(findings.listed, key=lambda finding: finding.position)),
+        findings=tuple(sorted(findings.listed, key=order)),
         more=findings.more,
     )
 
@@ -358,14 +361,19 @@ class _Walk:
         damaged = [one.position for one in self._findings.listed if one.code in (*_DAMAGE, "stub") and one.position]
         return min(damaged, default=self.position + 1) - 1
 
-    def tell_of_stubs(self, sealed: int | None) -> None:
+    def tell_of_stubs(self, sealed: int | None, *, is_cut: bool) -> None:
         """Add the faults of stubs. A finding has no position if the fault may lie in the record that explains the stub.
 
-        `sealed`: the end of the last seal that fits, if another does not fit; None: all seals fit.
+        `sealed`: the end of the last seal that fits, if another does not fit; None: all seals fit. `is_cut`: whether
+        the log lacks its end, which may have explained stubs.
         """
         # The record that explains a stub is found by an index, so damage of an index counts, too.
         damaged = sorted(one.position for one in self._findings.listed if one.code in (*_DAMAGE, "index"))
+        unexplained = list[int]()
         for position, dropped_at, message, by_itself in (*self._wrong_stubs, *self.stubs.faults()):
+            if is_cut and not (by_itself or dropped_at):
+                unexplained.append(position)
+                continue
             if by_itself:
                 self._findings.add(position, "stub", message)
                 continue
@@ -376,6 +384,12 @@ class _Walk:
                 in_doubt = in_doubt or not 0 < dropped_at <= sealed
             at, more = (0, f" (position {position})") if in_doubt else (position, "")
             self._findings.add(at, "stub", f"{message}{more}")
+        if unexplained:
+            message = (
+                f"no record says why {counted(len(unexplained), 'record')}, the first at position {unexplained[0]}, "
+                "are gone: it may be among those that the log lacks from here on"
+            )
+            self._findings.add(self.position + 1, "stub", message, PUT_LOG_BACK)
 
 
 def _check_answers(log: LogReader, findings: Findings) -> int:
@@ -402,9 +416,10 @@ def _archives_of(log: LogReader) -> list[KnownArchive]:
 
 def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> int:
     """Add the faults of answers; returns the number of answers. `is_faulty`: whether the log has faults already."""
-    number = 0
+    number = missing = first = 0
     try:
         for position, command_id in log.unanswered():
+            missing, first = missing + 1, first or position
             findings.add(position, "answer", f"the answer to {command_id} is missing")
         summed = log.has_sums()
         for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
@@ -415,6 +430,12 @@ def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> 
                 findings.add(at, "answer", f"the answer to {command_id} {fault}{more}")
             elif summed and not is_as_written((command_id, digest, task_id, position), found):
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
+        if missing > 1 and not number:
+            findings.clear()
+            message = (
+                f"the table answers is empty, and {counted(missing, 'command')}, from here on, have led to records"
+            )
+            findings.add(first, "answer", f"{message}: sent again, each would have a second effect")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
         if not (isinstance(error, TasktrailError) and (is_faulty or findings)):  # an archive, which is reported already
             findings.add(0, "file", f"the answers cannot be read: {error}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ...events.counted import counted, plural
+from ...events.errors import PUT_LOG_BACK
 from ...events.existence import exists
 from ...events.log.files import PRIVATE_FILE, PRIVATE_FOLDER, plain_file, read_small
 from ...events.log.log_reader import LogReader
@@ -319,6 +320,9 @@ _NOT_WITNESSED = (
 )
 
 
+_LOST_END = f"Keep log and seals as evidence. {PUT_LOG_BACK}"
+
+
 class SealFault(NamedTuple):
     """A mismatch between the log and its seals, witnesses or stamps."""
 
@@ -405,6 +409,8 @@ class SealCheck:
             except SealUnfit as error:
                 self._faults.append(SealFault(0, f"{path.with_suffix(_STAMP)}: {error.message}"))
         self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
+        self.seen = self._seals[0].checkpoint.size if self._seals else 0
+        """The number of records of the largest seal, whether it fits or not."""
 
     def see(self, position: int, task_id: int, version: int, digest: bytes) -> None:
         """Take in the next record."""
@@ -481,7 +487,7 @@ class SealCheck:
             if checkpoint.size > position:
                 seen = counted(checkpoint.size, "record")
                 why = f"the log ends at {position}, and the seal of {checkpoint.sealed_at} has seen {seen}"
-                yield SealFault(self.sealed + 1, why)
+                yield SealFault(self.sealed + 1, why, _LOST_END)
 
 
 def name_of(first: Recorded) -> str:

@@ -476,12 +476,15 @@ def check_folder(
 ) -> Verification:
     """Check what a data folder holds: the log, what a service has to follow in it, the views, and the snapshots."""
     from ..actors.snapshots import with_snapshots  # it imports much that the rest of a reader does not need
-    from ..backups.evidence import with_missing  # this, too
+    from ..backups.evidence import missing_record, with_missing  # this, too
 
+    missing = missing_record(paths)
+    known_end = 0 if missing is None else missing[0].position
+    views = paths.views if exists(paths.views) else None
     with closing(Keys(paths.log)) as keys:
-        found = verify(log, paths.views if exists(paths.views) else None, progress, seals, keys=keys)
+        found = verify(log, views, progress, seals, keys=keys, known_end=known_end)
     # A snapshot that knows more than the log is evidence, so no one should be advised to delete it.
-    return with_snapshots(with_missing(_with_orders(found, log), paths), log, paths.snapshots)
+    return with_snapshots(with_missing(_with_orders(found, log), paths, missing), log, paths.snapshots)
 
 
 def _with_orders(verification: Verification, log: LogReader) -> Verification:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -25,7 +26,7 @@ from ..events.recorded import timestamp
 from ..events.system_events import AcceptedLoss, ServiceStarted
 from ..paths import DataPaths
 from ..projections import Verification
-from ..projections.findings import Finding
+from ..projections.findings import Finding, order
 from ..projections.views.rebuild import known_end
 from ..projections.views.schema import delete_files
 
@@ -59,7 +60,11 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """The loss, if a restore has accepted it before the start."""
 
 
-def missing_record(paths: DataPaths) -> tuple[KnownRecord, int, datetime | None] | None:
+Missing: TypeAlias = tuple[KnownRecord, int, datetime | None]
+"""The latest record that the log should have but lacks, where the log ends, and when that end was recorded."""
+
+
+def missing_record(paths: DataPaths) -> Missing | None:
     """Return the latest record that the log should have but lacks, where the log ends, and when that end was recorded.
 
     Returns None if nothing is missing, as far as is known. A log that cannot be read is refused when it is opened.
@@ -135,9 +140,11 @@ def refuse_older_log(paths: DataPaths) -> None:
         raise _missing(paths, *found)
 
 
-def with_missing(verification: Verification, paths: DataPaths) -> Verification:
-    """Add a finding to the result of a check of the log, if other files know of records that the log lacks."""
-    missing = missing_record(paths)
+def with_missing(verification: Verification, paths: DataPaths, missing: Missing | None) -> Verification:
+    """Add what is missing to the findings of a check of the log, before those about the same and later positions.
+
+    `missing`: the answer of `missing_record`.
+    """
     if missing is None:
         return verification
     error = _missing(paths, *missing)
@@ -148,7 +155,9 @@ def with_missing(verification: Verification, paths: DataPaths) -> Verification:
         message=error.message,
         remedy=error.advice,
     )
-    return msgspec.structs.replace(verification, ok=False, findings=(*verification.findings, finding))
+    # The sort is stable: what is missing stands before its consequences.
+    findings = sorted((finding, *verification.findings), key=order)
+    return msgspec.structs.replace(verification, ok=False, findings=tuple(findings))
 
 
 def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance | None:
@@ -180,7 +189,7 @@ def accept_loss(paths: DataPaths, acceptance: Acceptance | None) -> Acceptance |
 
 def _missing(paths: DataPaths, record: KnownRecord, head: int, since: datetime | None) -> HistoryMissing:
     is_there, on_server = exists(paths.log), is_address(paths.log)
-    place = read_address(paths.log) if on_server and is_there else paths.log
+    place = shown(read_address(paths.log)) if on_server and is_there else paths.log
     seen = f", recorded at {timestamp(record.recorded_at)}" if record.recorded_at else ""
     if since:
         ends = f"ends at position {head}, recorded at {timestamp(since)}"

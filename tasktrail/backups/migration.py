@@ -7,25 +7,31 @@ again, or finished if only names were left to change.
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..actors.archiver import rewrite_archive
 from ..events.counted import counted
 from ..events.errors import DataNotEmpty, InvalidPath, KeysUnreadable, LogCorrupt, LogTooNew, TasktrailError
 from ..events.existence import exists
 from ..events.log.address import NAME, check_address, read_address, shown, write_address
+from ..events.log.archives import folder_of, segment_of
 from ..events.log.chain import GENESIS, link_row
 from ..events.log.event_log import Head, ReportProgress
 from ..events.log.files import mark_of, sync
 from ..events.log.key_check import unreadable_records
 from ..events.log.keys import Keys
+from ..events.log.linking import linked
 from ..events.log.lock import DataLock
 from ..events.log.log_reader import LogReader
 from ..events.log.opening import need_client, read_log
 from ..events.log.sqlite_filling import fill as fill_file
-from ..events.recorded import STUB
+from ..events.ranges import NumberRange, overlaps, spans_of
+from ..events.recorded import EVENT_TAGS, STUB, Fact
+from ..events.system_events import SegmentArchived
 from ..paths import DataPaths, give_to_owner, path_of
 from .backup import part_file
 from .evidence import refuse_older_log
@@ -146,22 +152,62 @@ def _into_file(paths: DataPaths, address: str, progress: ReportProgress) -> Migr
             if exists(place):
                 refuse_older_log(paths)
             _refuse_unsound(log, Path(shown(address)), progress)
+            archivings = _archived_anew(log, head, file, now)
             with part_file(file) as part:
-                fill_file(part, _checked(log, head, progress), _answers(log), log.epochs())
+                fill_file(part, chain(_checked(log, head, progress), archivings), _answers(log), log.epochs())
                 with closing(read_log(part)) as copy:
                     _refuse_unsound(copy, part, lambda _reached, _goal: None)
                 mark_of(file).unlink(missing_ok=True)
                 _set_parts_aside(file, _aside(file, "left", now))  # left by a killed move, and of another time
                 part.replace(file)
             sync(paths.data)
-        else:
-            with closing(read_log(file)) as there:
-                if there.head() != head:
-                    raise DataNotEmpty(f"{file} holds another log already", field="to")
+        with closing(read_log(file)) as there:
+            if not _is_copy(there, head):
+                raise DataNotEmpty(f"{file} holds another log already", field="to")
+            head = there.head()
     kept = ""
     if exists(place):
         kept = str(_set_aside(place, now))
     return Migrated(source=shown(address), target=str(file), position=head.position, head=head.hash.hex(), kept=kept)
+
+
+def _archived_anew(log: LogReader, head: Head, file: Path, now: datetime) -> list[tuple[Any, ...]]:
+    """Write the archives that are missing, or still have what was forgotten in the database.
+
+    Returns the rows that record them, to be stored after `head`. Archives that are written as they were need none.
+    """
+    last = head.position
+    archivings = {
+        event.first: (position, event)
+        for position in reversed(log.newest_of(EVENT_TAGS[SegmentArchived], 0, last, last))
+        for event in (record.event for record in log.read(position - 1, 1))
+        if isinstance(event, SegmentArchived)
+    }
+    drops = log.drops()
+    anew = list[SegmentArchived]()
+    for position, event in archivings.values():
+        span, segment = NumberRange(event.first, event.last), segment_of(event)
+        later = (drop.event for drop in drops if drop.position > position)
+        is_stale = any(overlaps(span, spans_of(drop.positions)) for drop in later)
+        if is_stale or not exists(folder_of(file) / segment.name):
+            written = rewrite_archive(log, file, segment)
+            if written.sha256 != segment.sha256:
+                anew.append(written)
+    if not anew:
+        return []
+    (end,) = log.read(last - 1, 1)
+    version = log.version_at(0, last)
+    facts = [
+        Fact(0, version + number, event, max(now, end.recorded_at), "migrate") for number, event in enumerate(anew, 1)
+    ]
+    return linked(facts, head, None)[0]
+
+
+def _is_copy(log: LogReader, head: Head) -> bool:
+    """Whether a log is the one that ends with `head`, or goes on only with the archives that a move has recorded."""
+    if [row[3] for row in log.hashes(head.position - 1, 1)] != [head.hash]:
+        return False
+    return all(isinstance(record.event, SegmentArchived) for record in log.read(head.position))
 
 
 def _end_of(place: Path, address: str) -> Head:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -15,12 +16,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from abandoned_servers import USERS, end_abandoned_servers, server_lock
 from histories import BEGIN, Journal, random_history
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from log_questions import questions
-from postgresql_server import connect, needs_postgresql, new_place, own_server, remove_left_behind, server_folder
+from log_services import wait_for
+from postgresql_server import connect, needs_postgresql, new_place, own_server, server_folder
 
 from tasktrail.events import Answer, Created, Fact
 from tasktrail.events.errors import (
@@ -704,6 +708,36 @@ def test_tables_that_may_hold_what_no_log_holds_are_checked_and_not_read(
         opened(known)
 
 
+@pytest.fixture
+def with_stubs(place: Path) -> Path:
+    """Make a log in which some tasks were forgotten."""
+    with closing(opened(place)) as log:
+        journal = Journal(log)
+        random_history(journal, 60, seed=5)
+        journal.forget(*journal.over()[:4])
+    return place
+
+
+@pytest.mark.parametrize("table", ["answers", "epochs", "owner"])
+def test_a_table_that_is_gone_is_one_finding_and_stubs_are_still_explained(with_stubs: Path, table: str) -> None:
+    with closing(read_log(with_stubs)) as reader:
+        head = reader.head()
+    run(with_stubs, f"DROP TABLE tasktrail.{table}")
+    assert found_in(with_stubs) == [(0, "schema", f"table {table} is missing")]
+    with closing(read_log(with_stubs)) as reader:
+        assert reader.head() == head, "what is in the other tables can be read"
+        if table == "answers":
+            with pytest.raises(LogCorrupt, match="table answers is missing"):
+                list(reader.answered())
+
+
+def test_a_column_that_is_not_as_it_was_made_does_not_leave_stubs_without_explanation(with_stubs: Path) -> None:
+    run(with_stubs, "ALTER TABLE tasktrail.events ALTER actor DROP NOT NULL")
+    said = found_in(with_stubs)
+    assert said[0] == (0, "schema", "column actor of table events is missing, or not as it was made")
+    assert "stub" not in {code for _, code, _ in said}
+
+
 def test_an_epoch_of_other_types_is_not_as_it_was_written(known: Path) -> None:
     run(known, "ALTER TABLE tasktrail.epochs ALTER started_at TYPE timestamptz USING started_at::timestamptz")
     assert (0, "epoch", "epoch 1 is not as it was written") in found_in(known)
@@ -964,19 +998,52 @@ def test_a_server_that_is_killed_under_load_loses_nothing_that_was_acknowledged(
             assert list(reader.faults()) == []
 
 
-def test_a_run_deletes_what_a_dead_one_left_and_not_what_another_deletes_just_then(
+def test_the_server_of_a_run_that_is_killed_ends_with_it() -> None:
+    """As when pytest or the machine's owner kills a process: nothing of its own can clean up."""
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    run = subprocess.Popen(
+        [sys.executable, "-c", "import postgresql_server as s; print(s.server_pid(), s.server_folder()); input()"],
+        env=alone | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with run:
+        assert run.stdout is not None
+        pid, folder = run.stdout.readline().split()
+        server = psutil.Process(int(pid))
+        assert Path(folder).is_dir()
+        run.kill()
+    server.wait(60)
+    wait_for(lambda: not Path(folder).exists())
+
+
+def test_a_run_deletes_what_a_dead_one_left_while_no_other_starts_or_deletes_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    server_lock()  # it lies in the folder for temporary files
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with subprocess.Popen(["true"]) as dead:
         pass
-    for name, users in (("dead", [dead.pid]), ("at-work", [os.getpid()]), ("deletes-itself", [])):
+    for name, users in (("dead", [dead.pid]), ("at-work", [os.getpid()]), ("died-while-it-deleted", [])):
         (folder := tmp_path / f"tasktrail-postgresql-{name}").mkdir()
-        (folder / ".handle_pids.json").write_text(json.dumps(users))
-    remove_left_behind()
+        (folder / USERS).write_text(json.dumps(users))
+    (tmp_path / "tasktrail-postgresql-begins").mkdir()
+    (tmp_path / "tasktrail-postgresql-half-deleted" / "base").mkdir(parents=True)
+    got, rmtree = list[str](), shutil.rmtree
+
+    def delete(folder: Path, **how: Any) -> None:
+        program = "from abandoned_servers import server_lock; print(server_lock().acquire(blocking=False))"
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        got.append(subprocess.check_output([sys.executable, "-c", program], env=env, text=True))
+        rmtree(folder, **how)
+
+    monkeypatch.setattr("abandoned_servers.shutil.rmtree", delete)
+    end_abandoned_servers()
+    assert got == ["False\n"] * 3
     assert {left.name for left in tmp_path.iterdir()} == {
         "tasktrail-postgresql-at-work",
-        "tasktrail-postgresql-deletes-itself",
+        "tasktrail-postgresql-begins",
     }
 
 

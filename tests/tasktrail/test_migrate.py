@@ -37,6 +37,7 @@ from tasktrail.events.log.lock import DataLock
 from tasktrail.events.log.log_reader import LogReader
 from tasktrail.events.log.opening import open_log, read_log
 from tasktrail.events.log.sqlite import SqliteEventLog
+from tasktrail.events.system_events import SegmentArchived
 from tasktrail.paths import DataPaths
 from tasktrail.projections import TaskViews, catch_up
 from tasktrail.projections.verification import verify
@@ -51,6 +52,14 @@ def where() -> Iterator[str]:
 
 
 def silent(_reached: int, _goal: int) -> None: ...
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed(*_: object, **__: object) -> None:
+    raise Killed
 
 
 def history(data: Path, steps: int = 300, *, encrypted: bool = False, archived: int = 0) -> Journal:
@@ -207,6 +216,51 @@ def test_what_an_archive_held_before_the_move_can_be_forgotten_after_it(tmp_path
             service.get_task(1)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_log_whose_archived_tasks_were_forgotten_in_the_database_is_moved_back(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    """Their archive is written anew, and recorded, as it is when tasks are forgotten in a file. The others stay."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with closing(SqliteEventLog(data / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        for task_id in (1, 2, 3):
+            journal.create("image_thumbnail" if task_id == 2 else "video_preview", input_file=f"of task {task_id}")
+            journal.send(CancelTask(task_id=task_id))
+            archive(journal, len(journal.records))
+    migrate(data, where, progress=silent)
+    with TaskService.open(data, config=Config(workers=1)) as service:
+        assert service.forget(0, type="image_thumbnail").tasks == 1
+        before = list(service.log())
+    held = {path.name for path in (data / "archive").iterdir()}
+    if not there:
+        shutil.rmtree(data / "archive")
+
+    with monkeypatch.context() as patch:  # killed when the file has its name
+        patch.setattr(migration, "_set_aside", killed)
+        with pytest.raises(Killed):
+            migrate(where, data, progress=silent)
+    back = migrate(where, data, progress=silent)
+
+    with TaskService.open(data, config=Config(workers=1)) as service:
+        assert service.verify().ok
+        records = list(service.log())
+        assert records[: len(before)] == before
+        anew = [record for record in records if isinstance(record.event, SegmentArchived)][3:]
+        assert [record.position for record in anew] == [back.position]
+        with closing(read_log(data / "log.db")) as log:
+            names = {segment.name for segment in log.segments()}
+        assert {path.name for path in (data / "archive").iterdir()} == names
+        assert len(held - names) == 1, "only the archive with what was forgotten is another one"
+        assert service.forget(0).tasks == 2
+        assert service.verify().ok
+    with connect(where.removeprefix("postgresql:///").partition("?")[0]) as conn:
+        conn.execute("DROP SCHEMA tasktrail CASCADE")
+    moved = migrate(data, where, progress=silent)
+    assert migrate(where, data, progress=silent).head == moved.head
+
+
 def test_an_older_service_on_the_database_appends_nothing_more(tmp_path: Path, where: str) -> None:
     data = tmp_path / "data"
     journal = history(data)
@@ -228,12 +282,6 @@ def test_an_older_service_on_the_database_appends_nothing_more(tmp_path: Path, w
 def test_a_move_that_was_cut_off_is_repeated(
     tmp_path: Path, where: str, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object, **__: object) -> None:
-        raise Killed
-
     data = tmp_path / "data"
     journal = history(data)
     before = asked(data / "log.db", journal)

@@ -168,8 +168,9 @@ def test_a_database_that_has_lost_the_log_is_not_begun_anew(tmp_path: Path, conf
     with TaskService.open(tmp_path, config=config) as service:
         service.create_task(type="noop")
     run(where, "DROP SCHEMA tasktrail CASCADE")
-    with pytest.raises(HistoryMissing):
+    with pytest.raises(HistoryMissing, match=r"^postgresql:///") as refused:
         TaskService.open(tmp_path, config=config)
+    assert "user=postgres" not in refused.value.message, "an address is shown without its parameters"
 
 
 def test_another_database_is_not_kept_as_the_place_of_the_log_unless_it_holds_it(

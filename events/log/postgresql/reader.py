@@ -26,7 +26,7 @@ from ..stubs import Drop, StubCheck, digest_of
 from ..writers import Writer, writer_of
 from . import ownership
 from .connection import RESTORE, Conn, Database, Values, is_lost
-from .reading import PAGE, SELECT, Reading
+from .reading import DROPS, PAGE, SELECT, Reading, drops_in
 from .schema import has_log, schema_faults, table_faults
 from .texts import escaped, unescaped, unescaped_row
 
@@ -117,11 +117,11 @@ class PostgresqlLogReader(Reading):
         self._database = Database(address or read_address(place))
         self._decrypt = Decryption(place)
         self._conn: Conn | None = None
-        self._altered = ""
-        """A fault of the tables, in words: they may hold values that no log holds."""
+        self._altered: dict[str, str] = {}
+        """Table → its fault, in words: it may hold values that no log holds."""
         try:
             self._refuse_none()
-            self._altered = next((fault.message for fault in self._ask(lambda conn: list(table_faults(conn)))), "")
+            self._altered = dict(reversed(self._ask(lambda conn: list(table_faults(conn)))))  # the first of each
         except BaseException:
             self.close()
             raise
@@ -153,8 +153,9 @@ class PostgresqlLogReader(Reading):
         raise AssertionError("the second time ends it")
 
     def _fetch(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        if self._altered:
-            raise LogCorrupt(f"{self._database.name} cannot be read: {self._altered}", remedy=RESTORE)
+        for table, fault in self._altered.items():
+            if f"tasktrail.{table}" in statement:
+                raise LogCorrupt(f"{self._database.name} cannot be read: {fault}", remedy=RESTORE)
         return self._fetch_as_it_is(statement, values)
 
     def _fetch_as_it_is(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
@@ -172,7 +173,7 @@ class PostgresqlLogReader(Reading):
 
         def drops(after: int) -> list[Drop]:
             try:
-                return self.drops(after)
+                return drops_in(self._fetch_as_it_is(DROPS, (after,)))
             except LogUnreachable:
                 raise
             except TasktrailError:  # then no stub is explained; other checks report the unreadable record
@@ -300,19 +301,30 @@ class PostgresqlLogReader(Reading):
 
         Raises `LogUnreachable`.
         """
-        try:
-            faults = self._ask(lambda conn: list(schema_faults(conn)))
-            epochs = self._ask(ownership.epoch_faults)
-            in_front = self._fetch_as_it_is(_IN_FRONT)
-        except LogUnreachable:  # not damage
-            raise
-        except TasktrailError as error:
-            yield Fault(0, "schema", f"the schema cannot be read: {error.message}")
-            return
-        yield from faults
-        yield from (Fault(0, "epoch", wrong) for wrong in epochs)
-        for (position,) in in_front:
-            yield Fault(0, "file", f"a record stands at position {position}, before the first")
+        is_faulty = False
+        for part in (self._schema_faults, self._epoch_faults, self._faults_in_front):
+            try:
+                for fault in part():
+                    is_faulty = True
+                    yield fault
+            except LogUnreachable:  # not damage
+                raise
+            except TasktrailError as error:
+                if not is_faulty:  # else it is a consequence of what was reported
+                    yield Fault(0, "schema", f"the schema cannot be read: {error.message}")
+                    return
+
+    def _schema_faults(self) -> list[Fault]:
+        return self._ask(lambda conn: list(schema_faults(conn)))
+
+    def _epoch_faults(self) -> list[Fault]:
+        return [Fault(0, "epoch", wrong) for wrong in self._ask(ownership.epoch_faults)]
+
+    def _faults_in_front(self) -> list[Fault]:
+        return [
+            Fault(0, "file", f"a record stands at position {position}, before the first")
+            for (position,) in self._fetch_as_it_is(_IN_FRONT)
+        ]
 
     def quick_faults(self) -> Iterator[Fault]:
         """Faults that are found quickly, however long the log is."""

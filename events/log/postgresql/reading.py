@@ -62,7 +62,7 @@ _NEWEST_OF = """
     SELECT position FROM tasktrail.events WHERE position > %s AND position <= %s AND event = %s
     ORDER BY position DESC LIMIT %s
 """
-_DROPS = f"SELECT position, data FROM tasktrail.events WHERE event = '{DROPPING}' AND position > %s ORDER BY position"  # noqa: S608 - our own names
+DROPS = f"SELECT position, data FROM tasktrail.events WHERE event = '{DROPPING}' AND position > %s ORDER BY position"  # noqa: S608 - our own names
 _LEFT = f"SELECT {LEFT} FROM tasktrail.events WHERE position BETWEEN %s AND %s ORDER BY position"  # noqa: S608 - our own names
 _NAMING = """
     SELECT position, task_id, version, event, data FROM tasktrail.events
@@ -100,6 +100,15 @@ def _folded(rows: Iterable[tuple[Any, ...]], decrypt: Decrypt) -> Iterator[Recor
         *texts, attempt, life, digest = _NOTHING if rest is None else _REST.decode(rest)
         row = (position, task_id, version, event, at, *texts, attempt, life, 0, data)
         yield from_row(row, bytes.fromhex(digest), decrypt)
+
+
+def drops_in(rows: Iterable[tuple[Any, ...]]) -> list[Drop]:
+    """The drops in the rows that `DROPS` selects, without those that cannot be read."""
+    found = list[Drop]()
+    for position, data in rows:
+        with suppress(msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+            found.append(Drop(position, _DROP.decode(data)))
+    return found
 
 
 class Reading:
@@ -203,11 +212,7 @@ class Reading:
 
     def drops(self, after: int = 0) -> list[Drop]:
         """The records after a position that have dropped others. Other checks report those that cannot be read."""
-        found = list[Drop]()
-        for position, data in self._fetch(_DROPS, (after,)):
-            with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-                found.append(Drop(position, _DROP.decode(data)))
-        return found
+        return drops_in(self._fetch(DROPS, (after,)))
 
     def _left_of(self, positions: str) -> list[tuple[Any, ...]]:
         """The columns `LEFT` of the records, or stubs, at these positions."""

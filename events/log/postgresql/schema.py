@@ -120,7 +120,7 @@ _FIND_INDEXES = """
 """
 _FIND_TRIGGERS = """
     SELECT tgname, tgtype::int FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
-    WHERE tgrelid = 'tasktrail.events'::regclass AND tgenabled = 'O' AND tgqual IS NULL AND tgattr::text = ''
+    WHERE tgrelid = to_regclass('tasktrail.events') AND tgenabled = 'O' AND tgqual IS NULL AND tgattr::text = ''
         AND pronamespace = 'tasktrail'::regnamespace AND proname = 'refuse_change' AND prosrc = %s
 """
 _FIND_UNSAFE = """
@@ -166,14 +166,16 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
     if names != MIGRATIONS:
         yield Fault(0, "schema", f"the migrations that were applied are {list(names)}, not {list(MIGRATIONS)}")
         return
-    yield from table_faults(conn)
+    faults = list(table_faults(conn))
+    yield from (Fault(0, "schema", message) for _table, message in faults)
+    gone = {table for table, message in faults if message == _gone(table)}
     indexes = {name: tuple(made) for name, *made in conn.execute(_FIND_INDEXES)}
     for name, made in _INDEXES.items():
-        if indexes.get(name) != (True, *made):
+        if made[1] not in gone and indexes.get(name) != (True, *made):
             yield Fault(0, "index", f"index {name} is missing, invalid, or not as it was made")
     triggers: dict[str, int] = dict(conn.execute(_FIND_TRIGGERS, (_REFUSE_CHANGE,)).fetchall())
     for name, fires in _TRIGGERS.items():
-        if triggers.get(name) != fires:
+        if "events" not in gone and triggers.get(name) != fires:
             yield Fault(
                 0,
                 "schema",
@@ -183,14 +185,21 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
         yield Fault(0, "schema", f"table {name} is not logged: it is empty after a crash of the server")
 
 
-def table_faults(conn: Conn) -> Iterator[Fault]:
-    """Tables and columns that are missing, or that may hold values which no log holds. Raises `psycopg.Error`."""
+def table_faults(conn: Conn) -> Iterator[tuple[str, str]]:
+    """Tables and columns that are missing, or that may hold values which no log holds. Raises `psycopg.Error`.
+
+    Each is the name of a table, and what is wrong in words.
+    """
     existing = set(conn.execute(_FIND_COLUMNS))
     there = {table for table, *_ in existing}
     for table, columns in _TABLES.items():
         if table not in there:
-            yield Fault(0, "schema", f"table {table} is missing")
+            yield table, _gone(table)
             continue
         for column, kind in columns.items():
             if (table, column, kind) not in existing:
-                yield Fault(0, "schema", f"column {column} of table {table} is missing, or not as it was made")
+                yield table, f"column {column} of table {table} is missing, or not as it was made"
+
+
+def _gone(table: str) -> str:
+    return f"table {table} is missing"
