@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,9 @@ from .files import own_file, read_small
 
 _announced: dict[Path, str] = {}
 """Locks that this process is about to take → its role. The file may name another process until then."""
+_WITHIN = 1.0
+"""Seconds in which the lock of a killed process is let go."""
+_PAUSE = 0.01
 
 
 def holder(path: Path) -> int | None:
@@ -21,18 +25,28 @@ def holder(path: Path) -> int | None:
 
     The lock is not tried: trying would hold it for a moment, and a service that starts just then would be refused.
     """
+    number = _named(path)
+    return number if number is not None and _is_alive(number) else None
+
+
+def _named(path: Path) -> int | None:
+    """The process of this machine that the lock file names."""
     try:
         _word, pid, _on, host, *_as = read_small(path).decode().split()
         number = int(pid)
     except (OSError, ValueError):
         return None
+    return number if host == socket.gethostname() and number > 0 else None
+
+
+def _is_alive(number: int) -> bool:
     try:
         os.kill(number, 0)
     except PermissionError:  # another user's, and alive
-        pass
+        return True
     except (OSError, OverflowError):
-        return None
-    return number if host == socket.gethostname() and number > 0 else None
+        return False
+    return True
 
 
 def role(path: Path) -> str:
@@ -98,18 +112,32 @@ def unopened(path: Path, error: OSError) -> InvalidPath:
 
 
 def _locked(path: Path) -> int:
-    """Open the file at the path, make it if missing, and lock it. Raises `InvalidPath` and `DataInUse`."""
+    """Open the file at the path, make it if missing, and lock it. Raises `InvalidPath` and `DataInUse`.
+
+    A process that was killed while it began another one leaves the lock to it until the other's program is loaded.
+    """
     try:
         descriptor = own_file(path, os.O_RDWR)
     except OSError as error:
         raise unopened(path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        named = os.read(descriptor, 200).decode(errors="replace").strip() or "an unknown process"
-        os.close(descriptor)
-        raise DataInUse(f"{path.parent} is held by {named}") from error
-    return descriptor
+    until = time.monotonic() + _WITHIN
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if not _is_left_behind(path) or time.monotonic() >= until:
+                named = os.read(descriptor, 200).decode(errors="replace").strip() or "an unknown process"
+                os.close(descriptor)
+                raise DataInUse(f"{path.parent} is held by {named}") from error
+            time.sleep(_PAUSE)
+        else:
+            return descriptor
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Whether the process that had the lock is gone: it is named, or this one has already written its own name."""
+    number = _named(path)
+    return number is not None and (path in _announced if number == os.getpid() else not _is_alive(number))
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -3,7 +3,11 @@
 import errno
 import fcntl
 import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +43,55 @@ def test_the_file_of_a_service_that_is_gone_stands_in_nobodys_way(tmp_path: Path
     (tmp_path / "lock").write_text("pid 999999 on elsewhere\n")
     with DataLock(tmp_path / "lock"):
         assert (tmp_path / "lock").read_text().startswith(f"pid {os.getpid()} ")
+
+
+_KILLED = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from tasktrail.events.log.lock import DataLock
+lock = DataLock(Path(sys.argv[1]))
+subprocess.Popen(["cat"], pass_fds=[lock._fd], stdout=subprocess.DEVNULL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("say", [lambda _path: None, lambda path: announce(path, "serve")], ids=["", "announced"])
+def test_a_process_that_was_killed_while_it_began_another_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[[Path], object]
+) -> None:
+    """The other has the lock until its own program is loaded; here it is `cat`, which ends with its input."""
+    reading, writing = os.pipe()
+    path = tmp_path / "lock"
+    ended = subprocess.run([sys.executable, "-c", _KILLED, str(path)], stdin=reading, check=False)
+    os.close(reading)
+    assert ended.returncode == -signal.SIGKILL
+    say(path)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        if not pauses:
+            os.close(writing)
+        pauses.append(seconds)
+        real_sleep(seconds)
+
+    real_sleep = time.sleep
+    monkeypatch.setattr("tasktrail.events.log.lock.time.sleep", pause)
+    monkeypatch.setattr("tasktrail.events.log.lock._WITHIN", 60.0)
+    with DataLock(path):
+        assert pauses
+
+
+def test_a_process_that_holds_the_lock_of_a_killed_one_for_good_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    path = tmp_path / "lock"
+    subprocess.run([sys.executable, "-c", _KILLED, str(path)], stdin=reading, check=False)
+    monkeypatch.setattr("tasktrail.events.log.lock._WITHIN", 0.0)
+    with pytest.raises(DataInUse):
+        DataLock(path)
+    os.close(writing)
+    os.close(reading)
 
 
 def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
