@@ -1,13 +1,16 @@
 """Gets a time stamp (RFC 3161) for a seal."""
 
 import ssl
+from contextlib import suppress
 from http import HTTPStatus
+from typing import NamedTuple
 
 import httpx
 
+from ..events.log.files import read_small
 from ..projections.errors import NoStamp, SealUnfit
-from ..projections.proof.seals import Seal, keep_stamp
-from ..projections.proof.stamps import request_for, time_in
+from ..projections.proof.seals import Seal, alone, write_durably
+from ..projections.proof.stamps import kept_time, request_for, time_in
 from .delivery.attempt import DELIVER_WITHIN, Deadline
 from .delivery.post import Poster
 from .delivery.ssrf import EndpointRefused, host_port
@@ -15,8 +18,20 @@ from .delivery.ssrf import EndpointRefused, host_port
 _HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktrail"}
 
 
-def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None) -> str:
-    """Ask a time authority for a stamp, keep it beside the seal, and return its time: RFC 3339, in UTC.
+class SealStamp(NamedTuple):
+    """The stamp of a seal."""
+
+    at: str
+    """Its time, by the authority's clock: RFC 3339, in UTC."""
+    is_new: bool
+    """Whether it was made now."""
+
+
+def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None) -> SealStamp:
+    """Ask a time authority for a stamp, and keep it beside the seal.
+
+    If the seal has a stamp, of whatever authority, nobody is asked: a later one would prove less. One that cannot be
+    read as a stamp of this seal is replaced.
 
     Args:
         seal: the seal.
@@ -25,8 +40,10 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
 
     Raises:
         NoStamp: the authority gave no valid stamp.
-        OSError: the stamp cannot be kept.
+        OSError: the stamp cannot be kept, or the file of an earlier one cannot be read.
     """
+    if kept := _kept(seal):
+        return kept
     request = request_for(seal.checkpoint.text())
     try:
         poster = Poster([host_port(url)], context=context)
@@ -43,5 +60,14 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
         at = time_in(request, answer.content)
     except SealUnfit as error:
         raise NoStamp(f"{url} has not stamped the seal: {error.message}") from error
-    keep_stamp(seal, answer.content)
-    return at
+    with alone(seal.path.parent):
+        if kept := _kept(seal):  # of another process, meanwhile
+            return kept
+        write_durably(seal.stamp, answer.content)
+    return SealStamp(at, is_new=True)
+
+
+def _kept(seal: Seal) -> SealStamp | None:
+    with suppress(FileNotFoundError, SealUnfit):
+        return SealStamp(kept_time(seal.checkpoint.text(), read_small(seal.stamp)), is_new=False)
+    return None

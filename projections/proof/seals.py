@@ -59,6 +59,11 @@ class Seal(NamedTuple):
     checkpoint: LogCheckpoint
     note: str
 
+    @property
+    def stamp(self) -> Path:
+        """The file for the stamp of a time authority, which may not exist."""
+        return self.path.with_suffix(_STAMP)
+
     def description(self) -> dict[str, str | int]:
         """The description of the seal in a statement, with the note, so that others can check it."""
         checkpoint = self.checkpoint
@@ -124,12 +129,6 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
         note = witness.added(found, answer)  # another process may have added another witness's signature meanwhile
         write_durably(seal.path, note)
     return seal._replace(note=note)
-
-
-def keep_stamp(seal: Seal, stamp: bytes) -> None:
-    """Keep the stamp of a time authority beside a seal. Raises `OSError`."""
-    with alone(seal.path.parent):
-        write_durably(seal.path.with_suffix(_STAMP), stamp)
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey, key_file: Path) -> Trees:
@@ -439,7 +438,7 @@ class SealCheck:
         if self._authorities is None:
             return ""
         try:
-            stamp = read_small(seal.path.with_suffix(_STAMP))
+            stamp = read_small(seal.stamp)
         except FileNotFoundError:
             return ""
         except OSError as error:

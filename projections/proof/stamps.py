@@ -33,14 +33,18 @@ def request_for(text: str) -> TimeStampRequest:
 
 def time_in(request: TimeStampRequest, answer: bytes) -> str:
     """When the authority stamped exactly that request. Its identity is not checked. Raises `SealUnfit`."""
-    response = _read(answer)
-    if response.status:
-        raise SealUnfit(
-            f"The time authority has refused: {'; '.join(response.status_string) or f'status {response.status}'}"
-        )
+    response = _granted(answer)
     info = response.tst_info
     if info.nonce != request.nonce or info.message_imprint.message != request.message_imprint.message:
         raise SealUnfit("The time authority has stamped something else")
+    return _at(response)
+
+
+def kept_time(text: str, stamp: bytes) -> str:
+    """When an earlier stamp was made, if it is of this text. Its signature is not checked. Raises `SealUnfit`."""
+    response = _granted(stamp)
+    if response.tst_info.message_imprint.message != sha256(text.encode()).digest():
+        raise SealUnfit("It is the stamp of something else")
     return _at(response)
 
 
@@ -72,6 +76,16 @@ class Authorities:
         except (ValueError, VerificationError) as error:
             raise SealUnfit(f"The stamp does not hold: {error}") from error
         return _at(response)
+
+
+def _granted(answer: bytes) -> TimeStampResponse:
+    """The answer, if it has a stamp. Raises `SealUnfit`."""
+    response = _read(answer)
+    if response.status:
+        raise SealUnfit(
+            f"The time authority has refused: {'; '.join(response.status_string) or f'status {response.status}'}"
+        )
+    return response
 
 
 def _read(answer: bytes) -> TimeStampResponse:

@@ -57,7 +57,7 @@ def log(tmp_path: Path) -> Log:
 def test_a_stamp_holds_and_tells_the_time(log: Log, tmp_path: Path, clock: str) -> None:
     with TimeAuthority(tmp_path / "tsa", clock=clock) as authority:
         seal = log.sealed()
-        at = have_stamped(seal, authority.url, context=context())
+        at = have_stamped(seal, authority.url, context=context()).at
         found = log.stamped(authority.root)
     assert found.ok
     assert found.stamped is not None
@@ -118,8 +118,46 @@ def test_the_stamp_of_another_question_is_not_taken(log: Log, tmp_path: Path) ->
 
     with TimeAuthority(tmp_path / "tsa", first_again) as authority:
         have_stamped(seal, authority.url, context=context())
+        seal.path.with_suffix(".tsr").unlink()
         with pytest.raises(NoStamp, match="stamped something else"):
             have_stamped(seal, authority.url, context=context())
+
+
+def counting(asked: list[bytes], answer: bytes) -> tuple[int, bytes]:
+    asked.append(answer)
+    return 200, answer
+
+
+def test_a_stamp_that_is_there_stays_and_nobody_is_asked_for_a_later_one(log: Log, tmp_path: Path) -> None:
+    seal, asked = log.sealed(), list[bytes]()
+    file = seal.path.with_suffix(".tsr")
+    with (
+        TimeAuthority(tmp_path / "tsa") as first,
+        TimeAuthority(tmp_path / "other", lambda answer: counting(asked, answer)) as second,
+    ):
+        made = have_stamped(seal, first.url, context=context())
+        kept = file.read_bytes()
+        assert (made.is_new, have_stamped(seal, second.url, context=context())) == (True, made._replace(is_new=False))
+        assert (asked, file.read_bytes()) == ([], kept)
+        have_stamped(seal._replace(checkpoint=seal.checkpoint._replace(size=1)), first.url, context=context())
+        for unfit in (file.read_bytes(), b"", kept[:-5]):
+            file.write_bytes(unfit)
+            assert have_stamped(seal, second.url, context=context()).is_new
+        assert len(asked) == 3, "a stamp of another text, or a damaged one, is replaced"
+        assert log.stamped(second.root).ok
+
+
+def test_of_two_stamps_that_come_at_once_the_first_stays(log: Log, tmp_path: Path) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa") as quick:
+
+        def overtaken(answer: bytes) -> tuple[int, bytes]:
+            have_stamped(seal, quick.url, context=context())
+            return 200, answer
+
+        with TimeAuthority(tmp_path / "other", overtaken) as slow:
+            assert not have_stamped(seal, slow.url, context=context()).is_new
+        assert log.stamped(quick.root).ok
 
 
 def test_an_authority_that_is_not_there_or_has_no_address_is_told(log: Log, tmp_path: Path) -> None:
