@@ -16,6 +16,8 @@ from .delivery.post import Poster
 from .delivery.ssrf import EndpointRefused, host_port
 
 _HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktrail"}
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_WRONG_URL = "The seal is there. See whether this is the address at which the authority makes stamps (RFC 3161)."
 
 
 class SealStamp(NamedTuple):
@@ -27,7 +29,9 @@ class SealStamp(NamedTuple):
     """Whether it was made now."""
 
 
-def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None) -> SealStamp:
+def have_stamped(
+    seal: Seal, url: str, *, within: float = DELIVER_WITHIN, context: ssl.SSLContext | None = None
+) -> SealStamp:
     """Ask a time authority for a stamp, and keep it beside the seal.
 
     If the seal has a stamp, of whatever authority, nobody is asked: a later one would prove less. One that cannot be
@@ -36,6 +40,7 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
     Args:
         seal: the seal.
         url: the authority's address; the operator configures it, so any address is allowed.
+        within: seconds for the whole answer.
         context: for TLS; None for the default.
 
     Raises:
@@ -46,8 +51,8 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
         return kept
     request = request_for(seal.checkpoint.text())
     try:
-        poster = Poster([host_port(url)], context=context)
-        with Deadline(DELIVER_WITHIN) as deadline:
+        poster = Poster([host_port(url)], all_within=within, context=context)
+        with Deadline(within) as deadline:
             try:
                 answer = poster.post(url, request.as_bytes(), _HEADERS, deadline)
             except (httpx.HTTPError, OSError, ValueError) as error:
@@ -55,11 +60,13 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
     except EndpointRefused as error:
         raise NoStamp(f"{url} has not stamped the seal: {error}", field="url") from error
     if answer.status != HTTPStatus.OK:
-        raise NoStamp(f"{url} has not stamped the seal: HTTP {answer.status}")
+        remedy = "" if answer.status in _PASSING or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else _WRONG_URL
+        raise NoStamp(f"{url} has not stamped the seal: {answer.status_in_words()}", remedy=remedy)
     try:
         at = time_in(request, answer.content)
     except SealUnfit as error:
-        raise NoStamp(f"{url} has not stamped the seal: {error.message}") from error
+        why = poster.incomplete if answer.is_cut else error.message
+        raise NoStamp(f"{url} has not stamped the seal: {why}") from error
     with alone(seal.path.parent):
         if kept := _kept(seal):  # of another process, meanwhile
             return kept

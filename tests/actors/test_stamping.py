@@ -94,7 +94,7 @@ def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log
     ("changing", "words"),
     [
         (lambda _: (500, b""), "HTTP 500"),
-        (lambda _: (302, b""), "HTTP 302"),
+        (lambda _: (404, b""), "HTTP 404"),
         (lambda _: (200, b"nonsense"), "no answer of a time authority"),
         (lambda answer: (200, answer[:-9]), "no answer of a time authority"),
     ],
@@ -106,6 +106,28 @@ def test_an_authority_that_does_not_stamp_is_told_and_nothing_is_kept(
     with TimeAuthority(tmp_path / "tsa", changing) as authority, pytest.raises(NoStamp, match=words):
         have_stamped(seal, authority.url, context=context())
     assert not seal.path.with_suffix(".tsr").exists()
+
+
+def test_a_redirect_is_not_followed_and_told_with_its_address(log: Log, tmp_path: Path) -> None:
+    with TimeAuthority(tmp_path / "tsa", location="/new?a=1") as authority, pytest.raises(NoStamp) as told:
+        have_stamped(log.sealed(), authority.url, context=context())
+    new = authority.url.replace("/tsr", "/new?a=1")
+    assert f"HTTP 302, a redirect to {new}, which is not followed" in told.value.message
+    assert "See whether this is the address" in told.value.advice
+
+
+@pytest.mark.parametrize(("upto", "is_kept"), [(9, False), (None, True)])
+def test_an_answer_that_never_ends_is_told_as_late_unless_the_stamp_is_whole(
+    log: Log, tmp_path: Path, upto: int | None, *, is_kept: bool
+) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa", lambda answer: (200, answer[:upto]), endless=True) as authority:
+        if is_kept:
+            assert have_stamped(seal, authority.url, within=0.5, context=context()).is_new
+        else:
+            with pytest.raises(NoStamp, match=r"no complete answer within 0\.5 s"):
+                have_stamped(seal, authority.url, within=0.5, context=context())
+    assert seal.stamp.exists() == is_kept
 
 
 def test_the_stamp_of_another_question_is_not_taken(log: Log, tmp_path: Path) -> None:
