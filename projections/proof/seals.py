@@ -310,7 +310,7 @@ def seal_files(folder: Path) -> list[Path]:
 _NO_SEAL = "Name the folder that has the seals, best a copy that was kept elsewhere."
 _NO_STAMP = (
     "See whether the folder has the stamps (`.tsr`) beside the seals, and whether the certificates are those of the "
-    "authority that made them. This alone does not mean that the log was changed."
+    "authority that made them, up to its root. This alone does not mean that the log was changed."
 )
 _NOT_WITNESSED = (
     "See whether the folder has the newest seals, and whether the key is the one that the witness had then. This "
@@ -390,7 +390,7 @@ class SealCheck:
             try:
                 self._seals.append(read_seal(path, key))
             except SealUnfit as error:
-                self._faults.append(SealFault(0, error.message))
+                self._faults.append(SealFault(0, error.message, error.advice))
                 continue
             if misnaming := _misnaming(self._seals[-1]):
                 self._faults.append(SealFault(0, misnaming, _MISNAMED))
@@ -398,11 +398,11 @@ class SealCheck:
                 try:
                     witness.signed_at(self._seals[-1].note)
                 except SealUnfit as error:
-                    self._faults.append(SealFault(0, f"{path}: {error.message}"))
+                    self._faults.append(SealFault(0, f"{path}: {error.message}", error.advice))
             try:
                 self._stamped_at(self._seals[-1])
             except SealUnfit as error:
-                self._faults.append(SealFault(0, f"{path.with_suffix(_STAMP)}: {error.message}"))
+                self._faults.append(SealFault(0, f"{self._seals[-1].stamp}: {error.message}", error.advice))
         self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
 
     def see(self, position: int, task_id: int, version: int, digest: bytes) -> None:
@@ -442,7 +442,7 @@ class SealCheck:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise SealUnfit(f"It cannot be read: {error.strerror}") from error
+            raise SealUnfit(f"It cannot be read: {error.strerror}", remedy=_UNREADABLE) from error
         return self._authorities.stamped_at(seal.checkpoint.text(), stamp)
 
     def _note_witnesses(self, seal: Seal) -> None:

@@ -24,6 +24,12 @@ from ..errors import SealUnfit
 
 _LARGEST = 10 * 1024 * 1024
 """Bytes of a file of certificates: many times as many as all that a system trusts."""
+_NOT_VALID = (
+    "See whether the certificates are those of the authority that made this stamp, up to its root. If they are, the "
+    "stamp was changed: keep it as evidence, outside the folder, and put a copy that was kept elsewhere in its place. "
+    "The newest seal is stamped again with `tasktrail anchor tsa URL`. This alone does not mean that the log was "
+    "changed."
+)
 
 
 def request_for(text: str) -> TimeStampRequest:
@@ -52,7 +58,8 @@ class Authorities:
     """The trusted time authorities.
 
     Args:
-        path: a file with their certificates, or those of their issuers, in PEM.
+        path: a file with their root certificates in PEM, and with those between a root and the authority's own that a
+            stamp does not carry. The authority's own alone does not suffice, as with `openssl ts -verify`.
 
     Raises:
         SealUnfit: it has no certificates.
@@ -65,7 +72,7 @@ class Authorities:
             raise SealUnfit(
                 f"{path} has no certificates in PEM: {error}",
                 field="authority",
-                remedy="Name a file with the certificates of the time authority, or of their issuer.",
+                remedy="Name a file with the root certificate of the time authority, as the authority publishes it.",
             ) from error
 
     def stamped_at(self, text: str, stamp: bytes) -> str:
@@ -74,7 +81,7 @@ class Authorities:
         try:
             self._verifier.verify(response, sha256(text.encode()).digest())
         except (ValueError, VerificationError) as error:
-            raise SealUnfit(f"The stamp does not hold: {error}") from error
+            raise SealUnfit(f"The stamp does not hold: {error}", remedy=_NOT_VALID) from error
         return _at(response)
 
 
@@ -92,7 +99,7 @@ def _read(answer: bytes) -> TimeStampResponse:
     try:
         return decode_timestamp_response(_in_order(answer))
     except ValueError as error:
-        raise SealUnfit(f"This is no answer of a time authority: {error}") from error
+        raise SealUnfit(f"This is no answer of a time authority: {error}", remedy=_NOT_VALID) from error
 
 
 _CERTIFICATES = 0xA0

@@ -78,15 +78,20 @@ def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log
         (told, missing) = log.stamped(other.root).findings
         assert "does not hold" in told.message
         assert "no matching seal is stamped" in missing.message
-        assert "another log" not in missing.remedy
+        for advice in (told.remedy, missing.remedy):
+            assert "certificates are those of the authority" in advice
+            assert "does not mean that the log was changed" in advice
         have_stamped(seal._replace(checkpoint=seal.checkpoint._replace(size=1)), authority.url, context=context())
         assert "does not hold" in log.stamped(authority.root).findings[0].message
         for damaged in (b"", kept[:-5], kept.replace(b"\x30", b"\x31", 1), kept[:-20] + bytes(20)):
             stamp.write_bytes(damaged)
-            assert not log.stamped(authority.root).ok
+            assert "stamped again with `tasktrail anchor tsa URL`" in log.stamped(authority.root).findings[0].remedy
         stamp.write_bytes(kept)
         assert log.stamped(authority.root).ok
         stamp.unlink()
+        stamp.mkdir()
+        assert "a file again" in log.stamped(authority.root).findings[0].remedy
+        stamp.rmdir()
         assert [one.position for one in log.stamped(authority.root).findings] == [0]
 
 
@@ -188,6 +193,16 @@ def test_an_authority_that_is_not_there_or_has_no_address_is_told(log: Log, tmp_
     for url in (authority.url, "ftp://localhost/"):
         with pytest.raises(NoStamp, match="has not stamped the seal"):
             have_stamped(log.sealed(), url, context=context())
+
+
+def test_the_authoritys_own_certificate_alone_does_not_suffice_as_with_openssl(log: Log, tmp_path: Path) -> None:
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        have_stamped(log.sealed(), authority.url, context=context())
+    own = authority.root.with_name("signer.pem")
+    assert "up to its root" in log.stamped(own).findings[0].remedy
+    both = tmp_path / "both.pem"
+    both.write_bytes(own.read_bytes() + authority.root.read_bytes())
+    assert log.stamped(both).ok
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])

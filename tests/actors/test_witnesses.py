@@ -388,6 +388,7 @@ def test_a_signature_that_was_changed_in_the_seal_is_found_and_replaced(
     file.write_text(f"{body}\n{line[:-8]}AAAAAAA=\n")
     found = log.witnessed(witness.named)
     assert "does not match this text" in found.findings[0].message
+    assert "The newest seal is signed again with `tasktrail seal`" in found.findings[0].remedy
     assert found.sealed == 3
     assert log.show(witness.named)[0].outcome == "signed"
     assert log.witnessed(witness.named).ok

@@ -329,7 +329,7 @@ def test_missing_certificates_are_told_by_name_and_are_no_wrong_usage(cli: Calla
     told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "nowhere.pem")
     assert told.code == 1
     assert "nowhere.pem has no certificates in PEM" in told.err
-    assert "Name a file with the certificates of the time authority" in " ".join(told.err.split())
+    assert "Name a file with the root certificate of the time authority" in " ".join(told.err.split())
     endless = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "/dev/zero")
     assert (endless.code, "no certificates in PEM" in endless.err) == (1, True)
 
