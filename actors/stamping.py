@@ -1,36 +1,58 @@
 """Gets a time stamp (RFC 3161) for a seal."""
 
 import ssl
+from contextlib import suppress
 from http import HTTPStatus
+from typing import NamedTuple
 
 import httpx
 
+from ..events.log.files import read_small
 from ..projections.errors import NoStamp, SealUnfit
-from ..projections.proof.seals import Seal, keep_stamp
-from ..projections.proof.stamps import request_for, time_in
+from ..projections.proof.seals import Seal, alone, write_durably
+from ..projections.proof.stamps import kept_time, request_for, time_in
 from .delivery.attempt import DELIVER_WITHIN, Deadline
 from .delivery.post import Poster
 from .delivery.ssrf import EndpointRefused, host_port
 
 _HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktrail"}
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_WRONG_URL = "The seal is there. See whether this is the address at which the authority makes stamps (RFC 3161)."
 
 
-def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None) -> str:
-    """Ask a time authority for a stamp, keep it beside the seal, and return its time: RFC 3339, in UTC.
+class SealStamp(NamedTuple):
+    """The stamp of a seal."""
+
+    at: str
+    """Its time, by the authority's clock: RFC 3339, in UTC."""
+    is_new: bool
+    """Whether it was made now."""
+
+
+def have_stamped(
+    seal: Seal, url: str, *, within: float = DELIVER_WITHIN, context: ssl.SSLContext | None = None
+) -> SealStamp:
+    """Ask a time authority for a stamp, and keep it beside the seal.
+
+    If the seal has a stamp, of whatever authority, nobody is asked: a later one would prove less. One that cannot be
+    read as a stamp of this seal is replaced.
 
     Args:
         seal: the seal.
         url: the authority's address; the operator configures it, so any address is allowed.
+        within: seconds for the whole answer.
         context: for TLS; None for the default.
 
     Raises:
         NoStamp: the authority gave no valid stamp.
-        OSError: the stamp cannot be kept.
+        OSError: the stamp cannot be kept, or the file of an earlier one cannot be read.
     """
+    if kept := _kept(seal):
+        return kept
     request = request_for(seal.checkpoint.text())
     try:
-        poster = Poster([host_port(url)], context=context)
-        with Deadline(DELIVER_WITHIN) as deadline:
+        poster = Poster([host_port(url)], all_within=within, context=context)
+        with Deadline(within) as deadline:
             try:
                 answer = poster.post(url, request.as_bytes(), _HEADERS, deadline)
             except (httpx.HTTPError, OSError, ValueError) as error:
@@ -38,10 +60,21 @@ def have_stamped(seal: Seal, url: str, *, context: ssl.SSLContext | None = None)
     except EndpointRefused as error:
         raise NoStamp(f"{url} has not stamped the seal: {error}", field="url") from error
     if answer.status != HTTPStatus.OK:
-        raise NoStamp(f"{url} has not stamped the seal: HTTP {answer.status}")
+        remedy = "" if answer.status in _PASSING or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else _WRONG_URL
+        raise NoStamp(f"{url} has not stamped the seal: {answer.status_in_words()}", remedy=remedy)
     try:
         at = time_in(request, answer.content)
     except SealUnfit as error:
-        raise NoStamp(f"{url} has not stamped the seal: {error.message}") from error
-    keep_stamp(seal, answer.content)
-    return at
+        why = poster.incomplete if answer.is_cut else error.message
+        raise NoStamp(f"{url} has not stamped the seal: {why}") from error
+    with alone(seal.path.parent):
+        if kept := _kept(seal):  # of another process, meanwhile
+            return kept
+        write_durably(seal.stamp, answer.content)
+    return SealStamp(at, is_new=True)
+
+
+def _kept(seal: Seal) -> SealStamp | None:
+    with suppress(FileNotFoundError, SealUnfit):
+        return SealStamp(kept_time(seal.checkpoint.text(), read_small(seal.stamp)), is_new=False)
+    return None

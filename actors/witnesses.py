@@ -63,6 +63,7 @@ def ask_witnesses(
     witnesses: Sequence[Witness],
     *,
     again: bool = False,
+    within: float = ANSWER_WITHIN,
     context: ssl.SSLContext | None = None,
 ) -> Iterator[WitnessResult]:
     """Ask each witness for its signature, and keep it with the seal.
@@ -73,6 +74,7 @@ def ask_witnesses(
         key: the key of the seals.
         witnesses: the witnesses to ask.
         again: ask also those that have signed this seal, since one of them may have signed more records meanwhile.
+        within: seconds for each answer.
         context: for TLS; None for the default.
 
     Raises:
@@ -84,7 +86,7 @@ def ask_witnesses(
     for witness in witnesses:
         with suppress(EndpointRefused):  # reported when it is asked
             places.append(host_port(witness.url))
-    sealed = _Sealed(log, seal, key, Poster(places, all_within=ANSWER_WITHIN, context=context))
+    sealed = _Sealed(log, seal, key, Poster(places, all_within=within, context=context), within)
     for witness in witnesses:
         yield sealed.ask(witness, again=again)
 
@@ -92,11 +94,12 @@ def ask_witnesses(
 class _Sealed:
     """One seal, while witnesses are asked to sign it."""
 
-    def __init__(self, log: LogReader, seal: Seal, key: PublicKey, poster: Poster) -> None:
+    def __init__(self, log: LogReader, seal: Seal, key: PublicKey, poster: Poster, within: float) -> None:
         self._log = log
         self._seal = seal
         self._key = key
         self._poster = poster
+        self._within = within
 
     @cached_property
     def _tree(self) -> Tree:
@@ -133,6 +136,8 @@ class _Sealed:
             try:
                 self._seal = with_signature(self._seal, key, answer.content.decode(errors="replace"))
             except SealUnfit as error:
+                if answer.is_cut:
+                    return not_signed("absent", self._poster.incomplete, _LATER.format(key.name))
                 return not_signed("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
         return WitnessResult(witness=key.name, url=witness.url, outcome="signed", at=key.signed_at(self._seal.note))
 
@@ -151,7 +156,7 @@ class _Sealed:
         proof = self._tree.consistency(old) if grown else ()
         path = "".join(f"{base64.b64encode(each).decode()}\n" for each in proof)
         content = f"old {old}\n{path}\n{self._seal.note}".encode()
-        with Deadline(ANSWER_WITHIN) as deadline:
+        with Deadline(self._within) as deadline:
             try:
                 return self._poster.post(f"{url.rstrip('/')}/add-checkpoint", content, _HEADERS, deadline)
             except (httpx.HTTPError, OSError, ValueError) as error:
@@ -179,7 +184,7 @@ class _Sealed:
             return "refused", message, "Ask its operator to allow extension lines in checkpoints of this log."
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
             return "absent", f"it cannot sign now (HTTP {status})", _LATER.format(name)
-        return "refused", f"it has answered HTTP {status}", _WRONG_URL
+        return "refused", f"it has answered {answer.status_in_words()}", _WRONG_URL
 
 
 _HEADERS = {"content-type": "text/plain; charset=utf-8", "user-agent": "tasktrail"}

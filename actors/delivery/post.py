@@ -28,6 +28,15 @@ class HttpAnswer(NamedTuple):
     headers: httpx.Headers
     content: bytes
     """The first `MAX_ANSWER` bytes at most."""
+    is_cut: bool
+    """Whether the deadline was over before the answer ended. One without a length reads as complete all the same."""
+    redirect: str
+    """The address to which it redirects; empty: it does not."""
+
+    def status_in_words(self) -> str:
+        """The status, and where a redirect leads to."""
+        leads_to = f", a redirect to {self.redirect}, which is not followed" if self.redirect else ""
+        return f"HTTP {self.status}{leads_to}"
 
 
 class Poster:
@@ -76,15 +85,22 @@ class Poster:
             ) as client,
             client.stream("POST", url, content=content, headers=dict(headers)) as response,
         ):
-            return HttpAnswer(response.status_code, response.headers, _read(response))
+            content = _read(response)
+            redirect = "" if response.next_request is None else str(response.next_request.url)
+            return HttpAnswer(response.status_code, response.headers, content, deadline.cut, redirect)
 
     def why_not(self, error: Exception, deadline: Deadline) -> str:
         """Why there was no answer, in words."""
         if isinstance(error, httpx.ConnectTimeout):
             return f"no connection within {self._timeout.connect:g} s"
         if deadline.cut or isinstance(error, httpx.TimeoutException):
-            return f"no complete answer within {self._all_within:g} s"
+            return self.incomplete
         return error_in_words(error)
+
+    @property
+    def incomplete(self) -> str:
+        """That the answer was cut, in words."""
+        return f"no complete answer within {self._all_within:g} s"
 
 
 def _read(response: httpx.Response) -> bytes:

@@ -31,6 +31,11 @@ _SIGNED = "— "
 _SIZE, _ROOT = r"(0|[1-9][0-9]{0,18})", r"([A-Za-z0-9+/]{43}=)"
 _TIME = r"([0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z)"
 _BODY = re.compile(rf"(\S+)\n{_SIZE}\n{_ROOT}\ntasks {_SIZE} {_ROOT}\ntime {_TIME}\n")
+_NOT_SIGNED = (
+    "See whether the key is the witness's. If it is, the file was changed after the witness had signed: keep it as "
+    "evidence, outside the folder, and put a copy that was kept elsewhere in its place. The newest seal is signed "
+    "again with `tasktrail seal`. This alone does not mean that the log was changed."
+)
 _SHORT = 4
 """Bytes of a key's hash that name it."""
 _TIMESTAMP = 8
@@ -130,7 +135,9 @@ class WitnessKey:
                 except (OSError, OverflowError, ValueError):
                     continue
         if found:
-            raise SealUnfit(f"The signature of the witness {self.name} does not match this text, or has no time")
+            raise SealUnfit(
+                f"The signature of the witness {self.name} does not match this text, or has no time", remedy=_NOT_SIGNED
+            )
         return ""
 
     def added(self, note: str, answer: str) -> str:

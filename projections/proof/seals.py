@@ -60,6 +60,11 @@ class Seal(NamedTuple):
     checkpoint: LogCheckpoint
     note: str
 
+    @property
+    def stamp(self) -> Path:
+        """The file for the stamp of a time authority, which may not exist."""
+        return self.path.with_suffix(_STAMP)
+
     def description(self) -> dict[str, str | int]:
         """The description of the seal in a statement, with the note, so that others can check it."""
         checkpoint = self.checkpoint
@@ -125,12 +130,6 @@ def with_signature(seal: Seal, witness: WitnessKey, answer: str) -> Seal:
         note = witness.added(found, answer)  # another process may have added another witness's signature meanwhile
         write_durably(seal.path, note)
     return seal._replace(note=note)
-
-
-def keep_stamp(seal: Seal, stamp: bytes) -> None:
-    """Keep the stamp of a time authority beside a seal. Raises `OSError`."""
-    with alone(seal.path.parent):
-        write_durably(seal.path.with_suffix(_STAMP), stamp)
 
 
 def _as_sealed(log: LogReader, folder: Path, key: PublicKey, key_file: Path) -> Trees:
@@ -312,7 +311,7 @@ def seal_files(folder: Path) -> list[Path]:
 _NO_SEAL = "Name the folder that has the seals, best a copy that was kept elsewhere."
 _NO_STAMP = (
     "See whether the folder has the stamps (`.tsr`) beside the seals, and whether the certificates are those of the "
-    "authority that made them. This alone does not mean that the log was changed."
+    "authority that made them, up to its root. This alone does not mean that the log was changed."
 )
 _NOT_WITNESSED = (
     "See whether the folder has the newest seals, and whether the key is the one that the witness had then. This "
@@ -395,7 +394,7 @@ class SealCheck:
             try:
                 self._seals.append(read_seal(path, key))
             except SealUnfit as error:
-                self._faults.append(SealFault(0, error.message))
+                self._faults.append(SealFault(0, error.message, error.advice))
                 continue
             if misnaming := _misnaming(self._seals[-1]):
                 self._faults.append(SealFault(0, misnaming, _MISNAMED))
@@ -403,11 +402,11 @@ class SealCheck:
                 try:
                     witness.signed_at(self._seals[-1].note)
                 except SealUnfit as error:
-                    self._faults.append(SealFault(0, f"{path}: {error.message}"))
+                    self._faults.append(SealFault(0, f"{path}: {error.message}", error.advice))
             try:
                 self._stamped_at(self._seals[-1])
             except SealUnfit as error:
-                self._faults.append(SealFault(0, f"{path.with_suffix(_STAMP)}: {error.message}"))
+                self._faults.append(SealFault(0, f"{self._seals[-1].stamp}: {error.message}", error.advice))
         self._seals.sort(key=lambda seal: seal.checkpoint.size, reverse=True)
         self.seen = self._seals[0].checkpoint.size if self._seals else 0
         """The number of records of the largest seal, whether it fits or not."""
@@ -445,11 +444,11 @@ class SealCheck:
         if self._authorities is None:
             return ""
         try:
-            stamp = read_small(seal.path.with_suffix(_STAMP))
+            stamp = read_small(seal.stamp)
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise SealUnfit(f"It cannot be read: {error.strerror}") from error
+            raise SealUnfit(f"It cannot be read: {error.strerror}", remedy=_UNREADABLE) from error
         return self._authorities.stamped_at(seal.checkpoint.text(), stamp)
 
     def _note_witnesses(self, seal: Seal) -> None:

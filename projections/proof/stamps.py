@@ -24,6 +24,12 @@ from ..errors import SealUnfit
 
 _LARGEST = 10 * 1024 * 1024
 """Bytes of a file of certificates: many times as many as all that a system trusts."""
+_NOT_VALID = (
+    "See whether the certificates are those of the authority that made this stamp, up to its root. If they are, the "
+    "stamp was changed: keep it as evidence, outside the folder, and put a copy that was kept elsewhere in its place. "
+    "The newest seal is stamped again with `tasktrail anchor tsa URL`. This alone does not mean that the log was "
+    "changed."
+)
 
 
 def request_for(text: str) -> TimeStampRequest:
@@ -33,14 +39,18 @@ def request_for(text: str) -> TimeStampRequest:
 
 def time_in(request: TimeStampRequest, answer: bytes) -> str:
     """When the authority stamped exactly that request. Its identity is not checked. Raises `SealUnfit`."""
-    response = _read(answer)
-    if response.status:
-        raise SealUnfit(
-            f"The time authority has refused: {'; '.join(response.status_string) or f'status {response.status}'}"
-        )
+    response = _granted(answer)
     info = response.tst_info
     if info.nonce != request.nonce or info.message_imprint.message != request.message_imprint.message:
         raise SealUnfit("The time authority has stamped something else")
+    return _at(response)
+
+
+def kept_time(text: str, stamp: bytes) -> str:
+    """When an earlier stamp was made, if it is of this text. Its signature is not checked. Raises `SealUnfit`."""
+    response = _granted(stamp)
+    if response.tst_info.message_imprint.message != sha256(text.encode()).digest():
+        raise SealUnfit("It is the stamp of something else")
     return _at(response)
 
 
@@ -48,7 +58,8 @@ class Authorities:
     """The trusted time authorities.
 
     Args:
-        path: a file with their certificates, or those of their issuers, in PEM.
+        path: a file with their root certificates in PEM, and with those between a root and the authority's own that a
+            stamp does not carry. The authority's own alone does not suffice, as with `openssl ts -verify`.
 
     Raises:
         SealUnfit: it has no certificates.
@@ -61,7 +72,7 @@ class Authorities:
             raise SealUnfit(
                 f"{path} has no certificates in PEM: {error}",
                 field="authority",
-                remedy="Name a file with the certificates of the time authority, or of their issuer.",
+                remedy="Name a file with the root certificate of the time authority, as the authority publishes it.",
             ) from error
 
     def stamped_at(self, text: str, stamp: bytes) -> str:
@@ -70,15 +81,25 @@ class Authorities:
         try:
             self._verifier.verify(response, sha256(text.encode()).digest())
         except (ValueError, VerificationError) as error:
-            raise SealUnfit(f"The stamp does not hold: {error}") from error
+            raise SealUnfit(f"The stamp does not hold: {error}", remedy=_NOT_VALID) from error
         return _at(response)
+
+
+def _granted(answer: bytes) -> TimeStampResponse:
+    """The answer, if it has a stamp. Raises `SealUnfit`."""
+    response = _read(answer)
+    if response.status:
+        raise SealUnfit(
+            f"The time authority has refused: {'; '.join(response.status_string) or f'status {response.status}'}"
+        )
+    return response
 
 
 def _read(answer: bytes) -> TimeStampResponse:
     try:
         return decode_timestamp_response(_in_order(answer))
     except ValueError as error:
-        raise SealUnfit(f"This is no answer of a time authority: {error}") from error
+        raise SealUnfit(f"This is no answer of a time authority: {error}", remedy=_NOT_VALID) from error
 
 
 _CERTIFICATES = 0xA0

@@ -29,6 +29,8 @@ def tsa(session: Session, address: str) -> int:
 
     If the end of the log is not sealed yet, it is sealed first.
 
+    A seal that has a stamp keeps it, and nobody is asked: a later stamp would prove less.
+
     The stamp is kept beside the seal, as SIZE.tsr; `tasktrail verify --seals DIR --authority FILE` checks it. If there
     is no stamp, the exit code is 1, and the seal stays. Needs the extra `tsa`.
     """
@@ -39,11 +41,11 @@ def tsa(session: Session, address: str) -> int:
     refuse_no_address(address, "Give the address of the time authority, from its operator.")
     made = session.environment.seal(session)
     try:
-        at = session.environment.stamp(made.seal, address)
+        stamp = session.environment.stamp(made.seal, address)
     except NoStamp as error:
         print_seal(session, made, stamped_at="")
         return complain(error, as_json=session.as_json)
-    code = print_seal(session, made, stamped_at=at)
+    code = print_seal(session, made, stamped_at=stamp.at)
     if not session.as_json:
-        say(f"stamped by {plain(address)} at {at}")
+        say(f"stamped by {plain(address)} at {stamp.at}" if stamp.is_new else f"stamped already, at {stamp.at}")
     return code

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     "--authority",
     metavar="FILE",
     type=GivenPathParam(),
-    help="Certificates of the time authority, in PEM: its stamps must be valid.",
+    help="Root certificate of the time authority, in PEM: its stamps must be valid.",
 )
 @pass_session
 def verify_command(

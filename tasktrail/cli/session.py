@@ -19,6 +19,7 @@ from ..config import DEFAULT_DATA
 from .terminal import TerminalLayout, plain, say
 
 if TYPE_CHECKING:
+    from ..actors.stamping import SealStamp
     from ..actors.witnesses import WitnessResult
     from ..api.protocol import Reading, Tasks, TypeInfo
     from ..api.reader import Reader
@@ -444,8 +445,8 @@ class Environment:
             for one in read_witnesses(paths.witnesses)
         ]
 
-    def stamp(self, seal: "Seal", authority: str) -> str:
-        """Have a time authority stamp the seal. Returns the time of the stamp. Raises `NoStamp`."""
+    def stamp(self, seal: "Seal", authority: str) -> "SealStamp":
+        """Have a time authority stamp the seal, unless it has a stamp. Raises `NoStamp`."""
         require_stamps()
         from ..actors.stamping import have_stamped
 

@@ -57,7 +57,7 @@ def log(tmp_path: Path) -> Log:
 def test_a_stamp_holds_and_tells_the_time(log: Log, tmp_path: Path, clock: str) -> None:
     with TimeAuthority(tmp_path / "tsa", clock=clock) as authority:
         seal = log.sealed()
-        at = have_stamped(seal, authority.url, context=context())
+        at = have_stamped(seal, authority.url, context=context()).at
         found = log.stamped(authority.root)
     assert found.ok
     assert found.stamped is not None
@@ -78,15 +78,20 @@ def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log
         (told, missing) = log.stamped(other.root).findings
         assert "does not hold" in told.message
         assert "no matching seal is stamped" in missing.message
-        assert "another log" not in missing.remedy
+        for advice in (told.remedy, missing.remedy):
+            assert "certificates are those of the authority" in advice
+            assert "does not mean that the log was changed" in advice
         have_stamped(seal._replace(checkpoint=seal.checkpoint._replace(size=1)), authority.url, context=context())
         assert "does not hold" in log.stamped(authority.root).findings[0].message
         for damaged in (b"", kept[:-5], kept.replace(b"\x30", b"\x31", 1), kept[:-20] + bytes(20)):
             stamp.write_bytes(damaged)
-            assert not log.stamped(authority.root).ok
+            assert "stamped again with `tasktrail anchor tsa URL`" in log.stamped(authority.root).findings[0].remedy
         stamp.write_bytes(kept)
         assert log.stamped(authority.root).ok
         stamp.unlink()
+        stamp.mkdir()
+        assert "a file again" in log.stamped(authority.root).findings[0].remedy
+        stamp.rmdir()
         assert [one.position for one in log.stamped(authority.root).findings] == [0]
 
 
@@ -94,7 +99,7 @@ def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log
     ("changing", "words"),
     [
         (lambda _: (500, b""), "HTTP 500"),
-        (lambda _: (302, b""), "HTTP 302"),
+        (lambda _: (404, b""), "HTTP 404"),
         (lambda _: (200, b"nonsense"), "no answer of a time authority"),
         (lambda answer: (200, answer[:-9]), "no answer of a time authority"),
     ],
@@ -108,6 +113,28 @@ def test_an_authority_that_does_not_stamp_is_told_and_nothing_is_kept(
     assert not seal.path.with_suffix(".tsr").exists()
 
 
+def test_a_redirect_is_not_followed_and_told_with_its_address(log: Log, tmp_path: Path) -> None:
+    with TimeAuthority(tmp_path / "tsa", location="/new?a=1") as authority, pytest.raises(NoStamp) as told:
+        have_stamped(log.sealed(), authority.url, context=context())
+    new = authority.url.replace("/tsr", "/new?a=1")
+    assert f"HTTP 302, a redirect to {new}, which is not followed" in told.value.message
+    assert "See whether this is the address" in told.value.advice
+
+
+@pytest.mark.parametrize(("upto", "is_kept"), [(9, False), (None, True)])
+def test_an_answer_that_never_ends_is_told_as_late_unless_the_stamp_is_whole(
+    log: Log, tmp_path: Path, upto: int | None, *, is_kept: bool
+) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa", lambda answer: (200, answer[:upto]), endless=True) as authority:
+        if is_kept:
+            assert have_stamped(seal, authority.url, within=0.5, context=context()).is_new
+        else:
+            with pytest.raises(NoStamp, match=r"no complete answer within 0\.5 s"):
+                have_stamped(seal, authority.url, within=0.5, context=context())
+    assert seal.stamp.exists() == is_kept
+
+
 def test_the_stamp_of_another_question_is_not_taken(log: Log, tmp_path: Path) -> None:
     seal = log.sealed()
     answers: list[bytes] = []
@@ -118,8 +145,46 @@ def test_the_stamp_of_another_question_is_not_taken(log: Log, tmp_path: Path) ->
 
     with TimeAuthority(tmp_path / "tsa", first_again) as authority:
         have_stamped(seal, authority.url, context=context())
+        seal.path.with_suffix(".tsr").unlink()
         with pytest.raises(NoStamp, match="stamped something else"):
             have_stamped(seal, authority.url, context=context())
+
+
+def counting(asked: list[bytes], answer: bytes) -> tuple[int, bytes]:
+    asked.append(answer)
+    return 200, answer
+
+
+def test_a_stamp_that_is_there_stays_and_nobody_is_asked_for_a_later_one(log: Log, tmp_path: Path) -> None:
+    seal, asked = log.sealed(), list[bytes]()
+    file = seal.path.with_suffix(".tsr")
+    with (
+        TimeAuthority(tmp_path / "tsa") as first,
+        TimeAuthority(tmp_path / "other", lambda answer: counting(asked, answer)) as second,
+    ):
+        made = have_stamped(seal, first.url, context=context())
+        kept = file.read_bytes()
+        assert (made.is_new, have_stamped(seal, second.url, context=context())) == (True, made._replace(is_new=False))
+        assert (asked, file.read_bytes()) == ([], kept)
+        have_stamped(seal._replace(checkpoint=seal.checkpoint._replace(size=1)), first.url, context=context())
+        for unfit in (file.read_bytes(), b"", kept[:-5]):
+            file.write_bytes(unfit)
+            assert have_stamped(seal, second.url, context=context()).is_new
+        assert len(asked) == 3, "a stamp of another text, or a damaged one, is replaced"
+        assert log.stamped(second.root).ok
+
+
+def test_of_two_stamps_that_come_at_once_the_first_stays(log: Log, tmp_path: Path) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa") as quick:
+
+        def overtaken(answer: bytes) -> tuple[int, bytes]:
+            have_stamped(seal, quick.url, context=context())
+            return 200, answer
+
+        with TimeAuthority(tmp_path / "other", overtaken) as slow:
+            assert not have_stamped(seal, slow.url, context=context()).is_new
+        assert log.stamped(quick.root).ok
 
 
 def test_an_authority_that_is_not_there_or_has_no_address_is_told(log: Log, tmp_path: Path) -> None:
@@ -128,6 +193,16 @@ def test_an_authority_that_is_not_there_or_has_no_address_is_told(log: Log, tmp_
     for url in (authority.url, "ftp://localhost/"):
         with pytest.raises(NoStamp, match="has not stamped the seal"):
             have_stamped(log.sealed(), url, context=context())
+
+
+def test_the_authoritys_own_certificate_alone_does_not_suffice_as_with_openssl(log: Log, tmp_path: Path) -> None:
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        have_stamped(log.sealed(), authority.url, context=context())
+    own = authority.root.with_name("signer.pem")
+    assert "up to its root" in log.stamped(own).findings[0].remedy
+    both = tmp_path / "both.pem"
+    both.write_bytes(own.read_bytes() + authority.root.read_bytes())
+    assert log.stamped(both).ok
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])

@@ -11,6 +11,7 @@ from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from histories import BEGIN, Journal
 from scripted_witness import Answers, ScriptedWitness, signed_in
 from sealed_logs import Sealed, chained_anew
 
-from tasktrail.actors.witnesses import WitnessResult, ask_witnesses
+from tasktrail.actors.witnesses import ANSWER_WITHIN, WitnessResult, ask_witnesses
 from tasktrail.events.log.rows import COLUMNS
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
@@ -56,10 +57,10 @@ class Log(Sealed):
         finally:
             log.close()
 
-    def show(self, *witnesses: Witness, again: bool = False) -> list[WitnessResult]:
+    def show(self, *witnesses: Witness, again: bool = False, within: float = ANSWER_WITHIN) -> list[WitnessResult]:
         with closing(SqliteLogReader(self.path)) as log:
             seal, key = make_seal(log, self.seals, self.key_file, BEGIN)
-            return list(ask_witnesses(log, seal, key, witnesses, again=again, context=context()))
+            return list(ask_witnesses(log, seal, key, witnesses, again=again, within=within, context=context()))
 
     def copied(self, folder: Path) -> "Log":
         shutil.copytree(self.path.parent, folder)
@@ -201,7 +202,7 @@ def test_an_independent_witness_that_does_not_know_log_or_key_says_so(
 def scripted() -> Iterator[Callable[..., ScriptedWitness]]:
     with ExitStack() as stack:
 
-        def start(answers: Answers | None = None, **how: str) -> ScriptedWitness:
+        def start(answers: Answers | None = None, **how: Any) -> ScriptedWitness:
             return stack.enter_context(ScriptedWitness(answers, **how))
 
         yield start
@@ -339,6 +340,25 @@ def test_each_answer_is_told_as_what_it_is_and_the_seal_is_there(
     assert log.witnessed(witness.named).witnessed[0].position == 0
 
 
+def test_a_redirect_is_not_followed_and_told_with_its_address(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    witness = scripted(location="/new/add-checkpoint")
+    (asked,) = log.show(witness.named)
+    told = f"HTTP 307, a redirect to http://127.0.0.1:{witness.server.server_port}/new/add-checkpoint"
+    assert (asked.outcome, told in asked.message, len(witness.asked)) == ("refused", True, 1)
+
+
+@pytest.mark.parametrize(("upto", "outcome"), [(9, "absent"), (None, "signed")])
+def test_an_answer_that_never_ends_is_told_as_late_unless_the_signature_is_whole(
+    log: Log, scripted: Callable[..., ScriptedWitness], upto: int | None, outcome: str
+) -> None:
+    witness: ScriptedWitness = scripted(lambda request: (200, witness.signing(request)[1][:upto]), endless=True)
+    (asked,) = log.show(witness.named, within=0.5)
+    said = "" if upto is None else "no complete answer within 0.5 s"
+    assert (asked.outcome, asked.message) == (outcome, said)
+
+
 @pytest.mark.parametrize("wrong", ["text", "name", "time", "no time"])
 def test_a_signature_of_another_text_time_or_name_is_not_kept(
     wrong: str, log: Log, scripted: Callable[..., ScriptedWitness]
@@ -368,6 +388,7 @@ def test_a_signature_that_was_changed_in_the_seal_is_found_and_replaced(
     file.write_text(f"{body}\n{line[:-8]}AAAAAAA=\n")
     found = log.witnessed(witness.named)
     assert "does not match this text" in found.findings[0].message
+    assert "The newest seal is signed again with `tasktrail seal`" in found.findings[0].remedy
     assert found.sealed == 3
     assert log.show(witness.named)[0].outcome == "signed"
     assert log.witnessed(witness.named).ok

@@ -20,15 +20,21 @@ def signed_in(request: bytes) -> str:
 
 
 class ScriptedWitness:
-    """A witness on loopback with a key of its own. `answers` gets each request's body."""
+    """A witness on loopback with a key of its own. `answers` gets each request's body.
 
-    def __init__(self, answers: Answers | None = None, *, name: str = "w") -> None:
+    `location`: it redirects there. `endless`: it does not end its answers until it is closed.
+    """
+
+    def __init__(
+        self, answers: Answers | None = None, *, name: str = "w", location: str = "", endless: bool = False
+    ) -> None:
         self.asked: list[bytes] = []
         self._private = Ed25519PrivateKey.generate()
         raw = b"\4" + self._private.public_key().public_bytes_raw()
         self._short = sha256(f"{name}\n".encode() + raw).digest()[:4]
         self.name = name
         self.key = f"{name}+{self._short.hex()}+{base64.b64encode(raw).decode()}"
+        self._closed = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,10 +43,16 @@ class ScriptedWitness:
                 outer.asked.append(body)
                 assert self.path == "/some/where/add-checkpoint"
                 status, content = (answers or outer.signing)(body)
-                self.send_response(status)
-                self.send_header("content-length", str(len(content)))
+                self.send_response(307 if location else status)
+                if location:
+                    self.send_header("location", location)
+                if not endless:
+                    self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+                if endless:
+                    self.wfile.flush()
+                    outer._closed.wait()
 
             def log_message(self, *_arguments: object) -> None:
                 """Nothing."""
@@ -61,6 +73,7 @@ class ScriptedWitness:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed.set()
         self.server.shutdown()
         self.server.server_close()
 

@@ -35,10 +35,19 @@ def _name(text: str) -> x509.Name:
 
 
 class TimeAuthority:
-    """One with a root of its own. `changing` may change what it answers, or replace it. `clock`: the signer's name."""
+    """One with a root of its own. `changing` may change what it answers, or replace it. `clock`: the signer's name.
+
+    `location`: it redirects there. `endless`: it does not end its answers until it is closed.
+    """
 
     def __init__(
-        self, folder: Path, changing: Callable[[bytes], tuple[int, bytes]] | None = None, clock: str = "clock"
+        self,
+        folder: Path,
+        changing: Callable[[bytes], tuple[int, bytes]] | None = None,
+        clock: str = "clock",
+        *,
+        location: str = "",
+        endless: bool = False,
     ) -> None:
         folder.mkdir()
         self._clock = clock
@@ -47,6 +56,7 @@ class TimeAuthority:
         self._certify()
         (folder / "openssl.cnf").write_text(_CONFIG.format(folder=folder))
         (folder / "serial").write_text("01\n")
+        self._closed = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -54,10 +64,16 @@ class TimeAuthority:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 assert self.headers["content-type"] == "application/timestamp-query"
                 status, content = changing(outer.answer(body)) if changing else (200, outer.answer(body))
-                self.send_response(status)
-                self.send_header("content-length", str(len(content)))
+                self.send_response(302 if location else status)
+                if location:
+                    self.send_header("location", location)
+                if not endless:
+                    self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+                if endless:
+                    self.wfile.flush()
+                    outer._closed.wait()
 
             def log_message(self, *_arguments: object) -> None:
                 """Nothing."""
@@ -110,5 +126,6 @@ class TimeAuthority:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed.set()
         self.server.shutdown()
         self.server.server_close()

@@ -208,7 +208,11 @@ def test_the_newest_seal_is_stamped_and_made_if_the_log_has_grown(
         told = json.loads(cli("anchor", "tsa", "--data", folder, authority.url, "--json").out)
         assert (told["size"], told["stamped_at"][-1:]) == (3, "Z")
         assert sorted(path.name for path in (data / "seals").iterdir()) == ["3.note", "3.tsr", "key"]
+    again = cli("anchor", "tsa", "--data", folder, "http://127.0.0.1:9/")
+    assert (again.code, f"stamped already, at {told['stamped_at']}" in " ".join(again.out.split())) == (0, True)
+    kept = (data / "seals" / "3.tsr").rename(tmp_path / "3.tsr")
     gone = cli("anchor", "tsa", "--data", folder, authority.url)
+    kept.rename(data / "seals" / "3.tsr")
     assert (gone.code, "sealed 3 records" in gone.out, "has not stamped" in gone.err) == (1, True, True)
     shown = cli("verify", "--data", folder, "--seals", seals, "--authority", str(authority.root))
     assert (shown.code, "stamped by a time authority up to 3, at 20" in shown.out) == (0, True)
@@ -325,7 +329,7 @@ def test_missing_certificates_are_told_by_name_and_are_no_wrong_usage(cli: Calla
     told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "nowhere.pem")
     assert told.code == 1
     assert "nowhere.pem has no certificates in PEM" in told.err
-    assert "Name a file with the certificates of the time authority" in " ".join(told.err.split())
+    assert "Name a file with the root certificate of the time authority" in " ".join(told.err.split())
     endless = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "/dev/zero")
     assert (endless.code, "no certificates in PEM" in endless.err) == (1, True)
 
