@@ -31,10 +31,14 @@ class Ticket(msgspec.Struct, frozen=True):
     reply: _Reply
     command_id: str
     digest: bytes
+    """Of the command as it was sent; recorded with the answer."""
     fresh: bool = False
     """Whether the command id is new, so that there is no earlier answer to look for."""
     refusal: TasktrailError | None = None
     """The answer unless the command is a repetition: the refusal of its examination."""
+    meaning: bytes | None = None
+    """The digest of the command as it would be recorded now: another spelling, such as a preset's options instead of
+    its name, is a repetition as well. Logs from before 2026-12-03 have recorded this one."""
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -514,7 +514,7 @@ class Scheduler(Actor):
         answer = self._answers.get(ticket.command_id) or self._log.answer(ticket.command_id)
         if answer is None:
             return False
-        if answer.digest == ticket.digest:
+        if answer.digest in (ticket.digest, ticket.meaning):
             self._answered.append((ticket, self._first_answer(answer, submit.command)))
         else:
             # Only of a task in memory is the user known. A caller bound to a user must not see other tasks' ids.

@@ -41,6 +41,8 @@ Within: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=_TEN_YEARS)] | None
 """A time-out in seconds, or none."""
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | None
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
+MAX_COMMAND_ID = 200
+CommandId: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_COMMAND_ID)]
 TargetName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
 LocalName: TypeAlias = Annotated[
     str,
@@ -208,7 +210,7 @@ class CreateTask(TaskFields, frozen=True, kw_only=True, tag_field="command", tag
         msgspec.Meta(max_length=1000),
         says("Not before these tasks have completed.", example="3,7"),
     ] = ()
-    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    command_id: CommandId = ""
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""
@@ -235,7 +237,7 @@ class CreateGraph(BaseCommand, frozen=True, kw_only=True, tag="create_graph", om
     """Ask for several tasks that belong together: all of them or none."""
 
     tasks: Annotated[tuple[GraphTask, ...], msgspec.Meta(min_length=1, max_length=MAX_GRAPH)]
-    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    command_id: CommandId = ""
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""
@@ -244,7 +246,7 @@ class CreateGraph(BaseCommand, frozen=True, kw_only=True, tag="create_graph", om
 
 class _OnTask(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
     task_id: TaskId
-    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    command_id: CommandId = ""
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""
@@ -296,7 +298,7 @@ class EnableEndpoint(BaseCommand, frozen=True, kw_only=True, tag="enable_endpoin
     """Send notices again to an address that had answered that it is gone (HTTP 410)."""
 
     target: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    command_id: CommandId = ""
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""
@@ -309,6 +311,15 @@ NoticeCommand: TypeAlias = RedeliverNotice | EnableEndpoint
 """The commands about notices only."""
 
 TaskCommand: TypeAlias = LifeCommand | NoticeCommand
+
+
+def id_for_task(command_id: str, task_id: int) -> str:
+    """The id of one task's command, if one request with this id leads to a command for each of many tasks.
+
+    It begins with the request's id, or with that one's SHA-256 if both would be longer than an id may be.
+    """
+    own = f"{command_id}:{task_id}"
+    return own if len(own) <= MAX_COMMAND_ID else f"{sha256(command_id.encode()).hexdigest()}:{task_id}"
 
 
 class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -374,7 +385,7 @@ ScheduleName: TypeAlias = Annotated[
 
 
 class _OnService(BaseCommand, frozen=True, kw_only=True, omit_defaults=True):
-    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    command_id: CommandId = ""
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""

@@ -59,6 +59,7 @@ class Task(msgspec.Struct, frozen=True):
     parent_task_id: int | None
     depends_on: tuple[int, ...]
     on_dependency_failure: DependencyPolicies
+    """Without `depends_on` always `wait`, and without meaning: what the command said is not recorded then."""
     notify_email: str
     notify_webhook: str
     callback_url: str

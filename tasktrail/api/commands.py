@@ -48,6 +48,7 @@ from ..events.commands import (
     RevokeToken,
     SetLimits,
     UndrainNode,
+    id_for_task,
 )
 from ..events.errors import InvalidValue
 from ..events.system_events import MissedRuns, Role
@@ -329,12 +330,14 @@ class Commands(ABC):
     ) -> RetriedTasks:
         """Give every failed task that passes the filters another life; `status` may ask for cancelled ones, too.
 
-        With a `command_id` each of the commands gets an id made from it, so that repeating is harmless.
+        With a `command_id` each of the commands gets an id made from it, so repeating gives no task two lives. The
+        answer is for the tasks that pass the filters then.
         """
         like = _command(RetryTask, reason, actor, command_id, task_id=1, force=force, delay=delay)
 
         def retry(task_id: int) -> RetryTask:
-            return replace(like, task_id=task_id, command_id=f"{like.command_id}:{task_id}" if like.command_id else "")
+            own = id_for_task(like.command_id, task_id) if like.command_id else ""
+            return replace(like, task_id=task_id, command_id=own)
 
         ids = await self._find_ids(changeable(filters_of(filters), RETRYABLE, usual=("failed",)))
         answers = await self._send_each(ids, retry)

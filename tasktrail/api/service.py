@@ -320,21 +320,21 @@ class TaskService(Served, Commands, Blocking):
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
     def _admit(self, command: Command, reply: Callable[[Any], None], only_user: int | None, *, checked: bool) -> Submit:
-        command = self._intake.normalized(command, checked=checked)
-        fresh = not command.command_id
+        command = sent = self._intake.as_sent(command, checked=checked)
+        fresh = not sent.command_id
         intake, refusal = Intake(), None
         try:
+            command = self._intake.normalized(sent)
             intake = self._examined(command, only_user)
         except TasktrailError as error:
             if fresh:
                 raise
-            refusal = error  # unless it is a repetition: by now its output may be there, or its input gone
+            refusal = error  # unless it is a repetition: by now its output may be there, or its input or preset gone
         if fresh:
             command = replace(command, command_id=new_command_id())
-        # The digest of the command as it was sent, so that a repetition matches. Two users may use the same id: those
-        # are two commands, even if they are alike.
-        meant = digest(command) if only_user is None else sha256(digest(command) + b"%d" % only_user).digest()
-        ticket = Ticket(reply, command.command_id, meant, fresh, refusal)
+        of_sent = _digest_of(sent, only_user)
+        meaning = None if fresh else of_sent if command is sent else _digest_of(command, only_user)
+        ticket = Ticket(reply, command.command_id, of_sent, fresh, refusal, meaning)
         if refusal is None:
             command = with_type_defaults(command, self._system.registry)
         return Submit(command, intake, ticket, only_user)
@@ -570,6 +570,11 @@ class TaskService(Served, Commands, Blocking):
     def degraded(self) -> list[str]:
         """Describe what is out of order although commands are accepted."""
         return self._system.degraded(self._system.load())
+
+
+def _digest_of(command: Command, only_user: int | None) -> bytes:
+    """The digest of a command. Two users may use the same id: those are two commands, even if they are alike."""
+    return digest(command) if only_user is None else sha256(digest(command) + b"%d" % only_user).digest()
 
 
 def _tag_of(command: type[Command | NewBatch]) -> str:

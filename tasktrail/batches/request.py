@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..events.commands import MAX_GRAPH, FileTask, Text, Traceparent, says
+from ..events.commands import MAX_GRAPH, CommandId, FileTask, Text, Traceparent, says
 
 
 class NewBatch(FileTask, frozen=True, kw_only=True, tag_field="command", tag="create_batch", omit_defaults=True):
@@ -29,7 +29,7 @@ class NewBatch(FileTask, frozen=True, kw_only=True, tag_field="command", tag="cr
     ]
     again: Annotated[bool, says("Include files that an earlier batch has done.")] = False
     dry_run: Annotated[bool, says("Only report what would be done.")] = False
-    command_id: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    command_id: CommandId = ""
     actor: Text = ""
     reason: Text = ""
     correlation_id: Text = ""

@@ -623,7 +623,7 @@ class Environment:
             from ..events.decide import decide
 
             intake = self._intake(session)
-            intake.examine(intake.normalized(first))
+            intake.examine(intake.normalized(intake.as_sent(first)))
             decide(None, first, DecisionContext(now=self.now()))  # as if there were no other task
 
     def batch_without_log(self, session: Session, wanted: "NewBatch") -> "MadeBatch | None":

@@ -31,6 +31,7 @@ from ..events.commands import (
     AddSchedule,
     AddSource,
     AddToken,
+    CommandId,
     DrainNode,
     DrainQueue,
     EraseUser,
@@ -252,8 +253,8 @@ class RetryTasks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Also beyond `max_retries`."""
     delay: Seconds = 0.0
     """Seconds to wait first."""
-    command_id: Annotated[str, msgspec.Meta(max_length=180)] = ""
-    """The id of each command is made from it."""
+    command_id: CommandId = ""
+    """The id of each task's command is made from it."""
     actor: Text = ""
     reason: Text = ""
 

@@ -101,14 +101,19 @@ class CommandIntake:
         self._examine_create(command, new_folders=True)
         return command
 
-    def normalized(self, command: Command, *, checked: bool = False) -> Command:
-        """Return the command as it will be recorded. Raises the refusal of values that no command may have.
+    def as_sent(self, command: Command, *, checked: bool = False) -> Command:
+        """Return the command with its values checked. Raises the refusal of values that no command may have.
 
-        `checked`: the values were checked when the command was made. Those of a Struct that a program built were not.
+        No configuration and no type decides here, so a repetition passes as the first command did. `checked`: the
+        values were checked when the command was made. Those of a Struct that a program built were not.
         """
         if not checked:
             command = validated(command)
         refuse_odd(command)
+        return command
+
+    def normalized(self, command: Command) -> Command:
+        """Return a checked command as it will be recorded. Raises the refusal, which may be another one later."""
         match command:
             case CreateTask():
                 return self.with_normalized_options(command)

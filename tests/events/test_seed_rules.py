@@ -117,6 +117,14 @@ def test_dependencies_are_an_array_of_ids_and_each_counts_once() -> None:
     assert event.depends_on == (2, 1)
 
 
+@pytest.mark.parametrize("policy", ["wait", "cancel", "fail", "ignore", ()])
+def test_a_policy_without_dependencies_is_not_recorded_and_the_task_is_shown_with_wait(policy: Any) -> None:
+    (event,) = decide(None, CreateTask(type="noop", on_dependency_failure=policy), DecisionContext(now=NOW))
+    assert isinstance(event, Created)
+    assert "on_dependency_failure" not in msgspec.to_builtins(event)
+    assert view(create(1, event, NOW), NOW).on_dependency_failure == "wait"
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [("fail", [Failed]), ("cancel", [Cancelled]), ("ignore", [Adjusted]), ("wait", [])],

@@ -35,7 +35,7 @@ def refused(command: Command) -> str:
     """Return the field that a refusal names."""
     intake = CommandIntake(Registry.load(), PathRules(), max_user_level=3, has_tasks=lambda _type: False)
     with pytest.raises(TasktrailError) as caught:
-        intake.examine(intake.normalized(command))
+        intake.examine(intake.normalized(intake.as_sent(command)))
     return caught.value.field
 
 

@@ -50,6 +50,7 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import Deduplicated
+from tasktrail.handlers.presets import Preset
 from tasktrail.handlers.registry import Registry
 
 WITHIN = 20.0
@@ -132,6 +133,42 @@ def test_a_repeated_command_is_answered_as_before_when_its_type_is_gone(open_ser
     assert tasks.send(noop) == first
     with pytest.raises(UnknownType):
         tasks.send(msgspec.structs.replace(noop, command_id="new"))
+
+
+def test_a_repeated_command_is_answered_as_before_when_its_preset_has_changed_or_gone(open_service: Opener) -> None:
+    """It was refused, or taken for another command, as its digest was that of the options that its preset now means."""
+    once = CreateTask(type="echo", preset="mine", options={"count": 2.0}, command_id="once")
+    graph = [{"name": "a", "type": "echo", "preset": "mine"}]
+    schedule: dict[str, Any] = {"task": {"type": "echo", "preset": "mine"}, "every": 3600.0, "command_id": "schedule"}
+    tasks = open_service(presets=(Preset(name="mine", type="echo", options={"value": 1}),))
+    first = tasks.send(once)
+    ids = tasks.create_graph(graph, command_id="graph")
+    scheduled = tasks.add_schedule("hourly", **schedule)
+    changed = Preset(name="mine", type="echo", options={"value": 2})
+    of_another_type = Preset(name="mine", type="write")
+    for now in ({"presets": (changed,)}, {"presets": (of_another_type,)}, {}, {"handlers": ()}):
+        tasks.close()
+        tasks = open_service(**now)
+        assert tasks.send(once) == first
+        assert tasks.create_graph(graph, command_id="graph") == ids
+        assert tasks.add_schedule("hourly", **schedule) == scheduled
+        with pytest.raises(CommandIdReused):
+            tasks.send(msgspec.structs.replace(once, preset="other"))
+    with pytest.raises(InvalidOptions, match="There is no preset"):
+        tasks.send(msgspec.structs.replace(once, command_id="new"))
+
+
+def test_a_repeated_command_is_answered_as_before_by_a_log_that_has_the_digest_of_what_it_means(
+    open_service: Opener,
+) -> None:
+    """Logs from before digests were of what was sent."""
+    preset = Preset(name="mine", type="echo", options={"value": 1})
+    once = CreateTask(type="echo", preset="mine", options={"count": 2.0}, command_id="once")
+    tasks = open_service(presets=(preset,))
+    first = tasks.send(msgspec.structs.replace(once, preset="", options={"value": 1, "count": 2}))
+    assert tasks.send(once) == first
+    with pytest.raises(CommandIdReused):
+        tasks.send(msgspec.structs.replace(once, options={"count": 3.0}))
 
 
 def test_one_open_task_for_a_key_over_restarts_and_for_every_way_in(open_service: Opener) -> None:

@@ -12,9 +12,13 @@ import pytest
 from owner import AUTH
 from structlog.testing import capture_logs
 
+from tasktrail import Client
 from tasktrail.api.service import TaskService
+from tasktrail.cli.app import run
+from tasktrail.config.settings import Config
 from tasktrail.events import CreateTask
 from tasktrail.events.errors import Malformed, OutcomeUnknown
+from tasktrail.handlers.presets import Preset
 from tasktrail.http import backend
 from tasktrail.http.identity import OWNER, Identity
 from tasktrail.http.requests import Item
@@ -59,6 +63,46 @@ def test_the_same_command_id_gets_the_same_answer(web: httpx.Client, wish: Wish)
     first, second = (web.post("/v1/tasks", json=wish(command_id="twice")) for _ in range(2))
     assert first.json() == second.json()
     assert_problem(web.post("/v1/tasks", json=wish(command_id="twice", priority=3)), 409, "command_id_reused")
+
+
+def test_what_is_sent_again_gets_the_first_answer_when_its_preset_has_gone_by_every_way_in(
+    open_service: Callable[..., TaskService], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bytes were refused, or taken for another command, after a change of the configuration."""
+    preset = Preset(name="mine", type="echo", options={"value": 1})
+    fields: dict[str, Any] = {"type": "echo", "preset": "mine", "options": {"count": 2.0}}
+
+    def send_all(tasks: TaskService) -> list[Any]:
+        server = HttpServer(tasks, socket_path=tasks.paths.socket, secret_file=tasks.paths.http_token)
+        server.start()
+        token = tasks.paths.http_token.read_text().strip()
+        headers = {"authorization": f"Bearer {token}"}
+        line = "submit echo --preset mine -o count=2.0 --command-id cli --json"
+        try:
+            with (
+                httpx.Client(base_url=server.address, headers=headers, trust_env=False) as web,
+                Client.connect(tasks.paths.data) as client,
+            ):
+                answers: list[Any] = [
+                    web.post("/v1/tasks", json={**fields, "command_id": "route"}).json(),
+                    web.post("/v1/commands", json=create({**fields, "command_id": "fast"})).json(),
+                    web.post("/v1/commands", json=[create({**fields, "command_id": f"in-{n}"}) for n in (1, 2)]).json(),
+                    client.send(CreateTask(**fields, command_id="client")),
+                    run(["--data", str(tasks.paths.data), *line.split()]),
+                ]
+        finally:
+            assert server.stop()
+        return [*answers, capsys.readouterr().out]
+
+    tasks = open_service(presets=(preset,))
+    first = send_all(tasks)
+    assert tasks.list_tasks()[1] == 6
+    tasks.reload(Config(workers=2, handlers=("sample_handlers", "crash_handlers")))
+    assert send_all(tasks) == first
+    tasks.close()
+    tasks = open_service(handlers=())
+    assert send_all(tasks) == first
+    assert tasks.list_tasks()[1] == 6
 
 
 def test_a_task_is_created_started_cancelled_and_retried_by_its_routes(web: httpx.Client, wish: Wish) -> None:
