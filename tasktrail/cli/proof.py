@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..projections.proof.notes import PublicKey, WitnessKey
     from ..projections.proof.stamps import Authorities
 
+_STANDARD_OUTPUT = Path("-")
 _SHOWN = 10
 """The most tasks that are listed on a line."""
 KEY_OPTION = click.option(
@@ -142,7 +143,12 @@ def _print_made(session: Session, made: Sealing, more: dict[str, str]) -> None:
     "--from", "begin", metavar="SEAL", help="Prove growth since this seal: its number of records, or its file."
 )
 @click.option("--to", "end", metavar="SEAL", help="Prove growth up to this seal. Default: the newest")
-@click.option("--out", metavar="FILE", type=TargetParam(dir_okay=False, path_type=Path), help="Write to FILE.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=TargetParam(dir_okay=False, path_type=Path),
+    help="Write to FILE. Default, or -: standard output",
+)
 @click.option("--seals", metavar="DIR", type=GivenPathParam(), help="Take the seals of this folder.")
 @KEY_OPTION
 @pass_session
@@ -175,7 +181,7 @@ def prove_command(
     else:
         made = session.environment.prove(session, task_id or 0, seals, public_key_of(key))
     proof = msgspec.json.encode(made)
-    if out is None:
+    if out is None or out == _STANDARD_OUTPUT:
         click.echo(for_stream(proof, sys.stdout))
         return
     _write(out, proof)
@@ -194,7 +200,12 @@ def prove_command(
     ],
 )
 @click.argument("made", metavar="ID|FILE")
-@click.option("--out", metavar="FILE", type=TargetParam(dir_okay=False, path_type=Path), help="Write to FILE.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=TargetParam(dir_okay=False, path_type=Path),
+    help="Write the statement to FILE; -: to standard output, as --json does",
+)
 @pass_session
 def provenance_command(session: Session, made: str, out: Path | None) -> None:
     """Show how and from what an output was made: an in-toto statement with SLSA provenance, signed (DSSE).
@@ -208,9 +219,9 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     wanted = int(made) if made.isascii() and made.isdecimal() else Path(made)
     envelope = session.environment.provenance(session, wanted)
     written = msgspec.json.encode(envelope)
-    if out is not None:
+    if out is not None and out != _STANDARD_OUTPUT:
         _write(out, written)
-    if session.as_json:
+    if session.as_json or out == _STANDARD_OUTPUT:
         click.echo(for_stream(written, sys.stdout))
         return
     statement = msgspec.json.decode(base64.b64decode(envelope["payload"]))

@@ -180,6 +180,23 @@ def test_growth_is_proven_from_one_seal_to_another(cli: Callable[..., Any], data
         assert cli("prove", "--data", folder, *wrong).code == 2
 
 
+def test_a_proof_for_the_file_named_minus_goes_to_standard_output(
+    cli: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As with `export`, and most other programs."""
+    cli("seal", "--data", str(data))
+    monkeypatch.chdir(tmp_path)
+    envelope = {"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": []}
+    monkeypatch.setattr(Environment, "provenance", lambda *_: envelope)
+    assert json.loads(cli("provenance", "--data", str(data), "1", "--out", "-").out) == envelope
+    for wanted in (("1",), ("--from", "3")):
+        assert (
+            cli("prove", "--data", str(data), *wanted, "--out", "-").out
+            == cli("prove", "--data", str(data), *wanted).out
+        )
+    assert not (tmp_path / "-").exists()
+
+
 def test_the_tree_is_written_as_tiles(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
     folder, out = str(data), tmp_path / "tiles"
     missing = cli("log", "export", "--data", folder, "--tiles", str(out))
