@@ -37,8 +37,8 @@ class Ticket(msgspec.Struct, frozen=True):
     refusal: TasktrailError | None = None
     """The answer unless the command is a repetition: the refusal of its examination."""
     meaning: bytes | None = None
-    """The digest of the command as it would be recorded now: another spelling, such as a preset's options instead of
-    its name, is a repetition as well. Logs from before 2026-12-03 have recorded this one."""
+    """The digest of the command as it would be recorded now, with its preset resolved. It is compared as well: older
+    logs have recorded this digest, and not that of what was sent."""
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from .files import own_file, read_small
 _announced: dict[Path, str] = {}
 """Locks that this process is about to take → its role. The file may name another process until then."""
 _WITHIN = 1.0
-"""Seconds in which the lock of a killed process is let go."""
+"""The most seconds to wait until what a killed process was beginning lets its lock go."""
 _PAUSE = 0.01
 
 
@@ -135,7 +135,10 @@ def _locked(path: Path) -> int:
 
 
 def _is_left_behind(path: Path) -> bool:
-    """Whether the process that had the lock is gone: it is named, or this one has already written its own name."""
+    """Whether the process that took the lock is gone.
+
+    The file names it, or already this process, which then has found nobody alive there (`announce`).
+    """
     number = _named(path)
     return number is not None and (path in _announced if number == os.getpid() else not _is_alive(number))
 

@@ -317,8 +317,6 @@ _NOT_WITNESSED = (
     "See whether the folder has the newest seals, and whether the key is the one that the witness had then. This "
     "alone does not mean that the log was changed; the witness's operator can say what it has signed."
 )
-
-
 _LOST_END = f"Keep log and seals as evidence. {PUT_LOG_BACK}"
 
 

@@ -77,6 +77,7 @@ _CHANGED_LAST = f"then_.since = {_LAST.format(what='changed', id='then_.id')}"
 _IS_SELDOM = f" AND {is_seldom('then_.status')}"
 """The condition of a partial index, word for word: otherwise SQLite does not use that index."""
 _ZONES = "zones AS wide CROSS JOIN zones"
+"""First the wide blocks of a list, then the blocks within them: empty ones are passed together."""
 _BY_BLOCK = "wide.block {way}, wide.since {way}, zones.block {way}, zones.since {way}"
 _KEYS = {"priority": f"then_.lane >> {OF_PRIORITY}", "updated_at": "then_.updated_at", "queue_key": "then_.queue_key"}
 _ERRORS = "(SELECT 1 FROM texts WHERE id = {id} AND since <= :position)"
@@ -811,7 +812,7 @@ def _tasks(tables: str, where: str) -> _Source:
 
 
 def _in_zone(name: str) -> str:
-    """The condition of the zones of a list that held at the position."""
+    """The condition of a list's zones, and of the wide zones around them, that held at the position."""
     held = "{0}.since <= :position AND ({0}.until IS NULL OR {0}.until > :position)"
     first = f"wide.block << {zones.BLOCKS}"
     return (
@@ -822,7 +823,10 @@ def _in_zone(name: str) -> str:
 
 
 def _from_block(sign: str, block: str) -> str:
-    """The condition of a block and those after it, upwards or downwards. The plus keeps SQLite in a wide block."""
+    """The condition of a block and those after it, upwards or downwards.
+
+    The plus keeps SQLite from searching by this condition, instead of by the wide block that it has come to.
+    """
     return f"wide.block {sign}= {block} >> {zones.BLOCKS} AND +zones.block {sign}= {block}"
 
 

@@ -55,7 +55,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("say", [lambda _path: None, lambda path: announce(path, "serve")], ids=["", "announced"])
+@pytest.mark.parametrize(
+    "say", [lambda _path: None, lambda path: announce(path, "serve")], ids=["at once", "announced"]
+)
 def test_a_process_that_was_killed_while_it_began_another_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[[Path], object]
 ) -> None:
