@@ -62,6 +62,8 @@ _OF_A_SORT = 0.25
 """… or this share of the cost of sorting, if that is more: giving up is costly if many tasks lead, …"""
 _OF_A_SORT_AT_MOST = 0.5
 """… and at this share at the latest: where a long walk was expected, the first rule would allow far too much."""
+_NEAR = 4
+"""An order of ids is walked from the tasks in a status, unless another source finds this many times fewer."""
 _COMMON = 20
 """The leading tasks are common if they are more than one in this many tasks."""
 _TO_READ = 0.2
@@ -195,30 +197,38 @@ class PastWalk:
         self._lead = min(leads, key=self._cost)
         self._lead_to_test = min((lead for lead in leads if "search" not in lead.covers), key=_work)
         """The best lead without the words: few tasks are read if most have them."""
+        self._lead_by_status = next((lead for lead in leads if "status" in lead.covers), self._lead)
 
     # --- queries ---
 
-    def hits(self, place: Place, *, sort: bool | None = None, most: int | None = None) -> Iterator[Hit]:
+    def hits(
+        self, place: Place, *, sort: bool | None = None, most: int | None = None, lead: _Lead | None = None
+    ) -> Iterator[Hit]:
         """The tasks after the place, in order; some of them may not pass.
 
         `sort`: whether all leading tasks are read and sorted; None: decide by their number. `most`: as many are wanted,
-        from the beginning and without those that do not pass; a sort keeps no more.
+        from the beginning and without those that do not pass; a sort keeps no more. `lead`: for an order of ids.
         """
         column = column_of(self._filters)
         down = self._filters.sort.startswith("-") != place.back
-        if column == "id":
-            return self._by_id(self._lead_to_test if sort is False else self._lead, place, down=down)
-        every = column != "queue_key"
-        if not every:  # the head of the queue has the smallest key, and tasks that do not wait have none
-            down = not down
-            if self._statuses and WAITING.isdisjoint(self._statuses):
-                return self._by_id(self._lead, place, down=down)
-            every = bool(self._statuses) and WAITING.issuperset(self._statuses)
+        if column == "queue_key":
+            down = not down  # the head of the queue has the smallest key
+        if self._is_by_id:
+            best = self._lead_to_test if sort is False and column == "id" else self._lead
+            return self._by_id(lead or best, place, down=down)
+        # Tasks that do not wait have no place in the queue.
+        every = column != "queue_key" or (bool(self._statuses) and WAITING.issuperset(self._statuses))
         sort = self._lead.size <= FEW if sort is None else sort
         pieces = parts(place, down=down, every=every)
         if sort:
             return self._sorted(column, pieces, down=down, most=most)
         return chain.from_iterable(self._along(column, part, down=down) for part in pieces)
+
+    @property
+    def _is_by_id(self) -> bool:
+        """Whether the order is that of ids, as is the queue's where no task can wait."""
+        column = column_of(self._filters)
+        return column == "id" or (column == "queue_key" and bool(self._statuses) and WAITING.isdisjoint(self._statuses))
 
     def page_and_total(self, limit: int, offset: int) -> tuple[list[int], int]:
         """The ids of one page, and the number of tasks that pass."""
@@ -243,6 +253,8 @@ class PastWalk:
 
     def _page(self, limit: int, offset: int, total: int) -> list[int]:
         last = min(limit + offset, total)
+        if self._is_by_id and not self._words:
+            return self._page_by_id(offset, last, total)
         steps, tested = self._walked(last, total)
         walk, work = steps + _TO_TEST * tested, self._cost_of_sorting()
         self._only = True
@@ -258,6 +270,25 @@ class PastWalk:
         instructions = _INSTRUCTIONS * (steps + tested) / walk
         ids = bounded(self._conn, patience * instructions, lambda: found(sort=False))
         return found(sort=True) if ids is None else ids
+
+    def _page_by_id(self, offset: int, last: int, total: int) -> list[int]:
+        """Blocks without a task in the status are passed at once, but tasks with a label or of a user one by one.
+
+        So the latter may take much longer than expected if few of the first ones pass; but they may also lie together,
+        far from the first blocks.
+        """
+        self._only = True
+
+        def found(lead: _Lead) -> list[int]:
+            return [hit[0] for hit in islice(self.hits(START, lead=lead), offset, last)]
+
+        by_status, best = self._lead_by_status, self._lead
+        if by_status is not best and _work(by_status) <= _NEAR * _work(best):
+            steps = _TO_BEGIN + last * _work(by_status) / total * _TO_LOOK
+            ids = bounded(self._conn, _PATIENCE * steps * _INSTRUCTIONS, lambda: found(by_status))
+            if ids is not None:
+                return ids
+        return found(best)
 
     def _walked(self, last: int, total: int) -> tuple[float, float]:
         """What a walk to the last task of a page costs, without words; and in how many tasks words are searched."""

@@ -17,6 +17,7 @@ from histories import BEGIN, OPERATIONS, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from outboxes import completed
 
 from tasktrail.events import CancelTask, EventLog, Recorded, RetryTask
 from tasktrail.events.errors import UnknownTask
@@ -466,6 +467,37 @@ def test_a_walk_that_is_longer_than_expected_goes_on_where_many_would_have_to_be
         monkeypatch.setattr(past_walk, "_OF_A_SORT", 0)
         assert [task.id for task in then.list(asked)[0]] == [1600, *range(600, 591, -1)]
     assert given_up == [False, True]
+
+
+@pytest.mark.parametrize("sort", ["-id", "effective_priority"])
+def test_tasks_of_a_label_in_a_status_are_found_by_the_blocks_with_that_status(
+    journal: Journal, given_up: list[bool], sort: str
+) -> None:
+    """Only old ones are completed: a walk along the label would pass all newer ones, one by one."""
+    for number in range(1600):
+        label = "night" if number % 2 else ""
+        completed(journal, label=label) if number < 1000 else journal.create(label=label)
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        queries = TaskQueries(views.connection)
+        then = Past(queries, journal.log, len(journal.records))
+        filters = TaskFilters(label="night", status="completed", sort=sort, limit=20)
+        assert then.list(filters) == queries.list(filters, then.moment)
+    assert given_up == [False]
+
+
+def test_tasks_of_a_label_in_a_status_are_found_by_the_label_if_its_tasks_lie_together(
+    journal: Journal, given_up: list[bool]
+) -> None:
+    for number in range(1600):
+        completed(journal, label="night" if number < 500 else "")
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        queries = TaskQueries(views.connection)
+        then = Past(queries, journal.log, len(journal.records))
+        filters = TaskFilters(label="night", status="completed", sort="-id", limit=2)
+        assert then.list(filters) == queries.list(filters, then.moment)
+    assert given_up == [True]
 
 
 @pytest.mark.parametrize(
