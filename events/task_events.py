@@ -23,7 +23,7 @@ DependencyPolicies: TypeAlias = DependencyPolicy | tuple[DependencyPolicy, ...]
 """One for all dependencies, or one for each, in the order of `depends_on`."""
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """A task's resume data. `data` is the handler's own; the rest is the seed's."""
 
     processed_frames: Whole = 0
@@ -37,7 +37,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Inode, size and times of the input when this was made. Set by the worker; not used if the input differs."""
 
 
-class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """The input as an attempt has read it, from its first byte to its last."""
 
     size: Whole
@@ -48,7 +48,7 @@ class ReadInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """Of all its bytes, in hex; empty if it was not asked for, or if the attempt failed."""
 
 
-class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """An estimate of an attempt's needs, by its type or by a probe of its input."""
 
     memory: Whole = 0
@@ -59,11 +59,11 @@ class Estimated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """What it was made from, for people."""
 
 
-class _Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """The base of all events: immutable, defaults left out of the stored form."""
 
 
-class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PriorityTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """The parts whose sum is the effective priority, in points. All are stored, as readers add them up."""
 
     base: Whole = 0
