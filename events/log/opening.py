@@ -51,7 +51,7 @@ def has_no_log(place: Path) -> bool:
 
 
 def is_begun(place: Path) -> bool:
-    """Whether there is a log at that place; if not, opening it begins one. Raises `LogUnreachable`."""
+    """Whether there is a log at that place; if not, opening it begins one. Raises `LogUnreachable` and `LogCorrupt`."""
     if is_address(place) and exists(place):
         need_client()
         from .postgresql.reader import is_begun as has_log  # noqa: PLC0415 - its library is optional

@@ -67,7 +67,7 @@ class Authorities:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._verifier = VerifierBuilder(roots=x509.load_pem_x509_certificates(read_small(path, _LARGEST))).build()
+            self._verifier = _Verifier(x509.load_pem_x509_certificates(read_small(path, _LARGEST)))
         except (OSError, ValueError) as error:
             raise SealUnfit(
                 f"{path} has no certificates in PEM: {error}",
@@ -143,3 +143,33 @@ def _parts(data: bytes, begin: int, end: int) -> list[tuple[int, int, int]]:
 
 def _at(response: TimeStampResponse) -> str:
     return f"{response.tst_info.gen_time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+class _Verifier:
+    """Verifies stamps by root certificates, and those between.
+
+    Of several roots with one name, such as an old and a renewed one, the client looks at a single one, by chance at any
+    of them. So it gets each without the others, too.
+    """
+
+    def __init__(self, certificates: list[x509.Certificate]) -> None:
+        roots = [one for one in certificates if one.subject == one.issuer]
+        named = dict[x509.Name, int]()
+        for root in roots:
+            named[root.subject] = named.get(root.subject, 0) + 1
+        shared = [root for root in roots if named[root.subject] > 1]
+        alone = [
+            [one for one in certificates if one is root or one not in shared or one.subject != root.subject]
+            for root in shared
+        ]
+        self._verifiers = [VerifierBuilder(roots=some).build() for some in (certificates, *alone)]
+
+    def verify(self, response: TimeStampResponse, digest: bytes) -> None:
+        """Raise `ValueError` or `VerificationError` unless a stamp of this digest holds by any of the roots."""
+        for verifier in self._verifiers[:-1]:
+            try:
+                verifier.verify(response, digest)
+            except (ValueError, VerificationError):
+                continue
+            return
+        self._verifiers[-1].verify(response, digest)

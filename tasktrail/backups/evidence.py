@@ -73,9 +73,9 @@ def missing_record(paths: DataPaths) -> Missing | None:
     records = [one for one in _known_records(paths) if one.position]
     if not records:
         return None
-    if not is_begun(paths.log):
-        return max(records, key=_position), 0, None
     try:
+        if not is_begun(paths.log):
+            return max(records, key=_position), 0, None
         with closing(read_log(paths.log)) as log:
             missing = [one for one in records if not _holds(log, one)]
             if missing:

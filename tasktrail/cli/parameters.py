@@ -301,13 +301,18 @@ class FolderParam(click.Path):
 
 
 class TargetParam(click.Path):
-    """A file to make. A name with a `/` at its end is that of a folder, which must exist: a `Path` has no such `/`."""
+    """A file to make. A name with a `/` at its end is that of a folder, which must exist: a `Path` has no such `/`.
+
+    `-` stays as it is, for standard output. `./-` is the file of that name: a `Path` has no such `./` either.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a folder that does not exist, which would become a file of that name."""
         from ..events.existence import is_dir
 
         text = os.fsdecode(value)
+        if text != "-" and Path(text) == Path("-"):
+            value = Path.cwd() / "-"
         if text.endswith(("/", "/.")) and not is_dir(Path(text)):
             self.fail(f"There is no folder {text!r}.", param, ctx)
         return super().convert(value, param, ctx)

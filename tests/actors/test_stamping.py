@@ -205,6 +205,20 @@ def test_the_authoritys_own_certificate_alone_does_not_suffice_as_with_openssl(l
     assert log.stamped(both).ok
 
 
+def test_roots_of_one_name_are_all_looked_at(log: Log, tmp_path: Path) -> None:
+    """An authority that renews its root may keep the name. Which of the two was looked at was left to chance."""
+    seal, both = log.sealed(), tmp_path / "both.pem"
+    with TimeAuthority(tmp_path / "tsa") as old, TimeAuthority(tmp_path / "renewed") as new, both.open("wb") as file:
+        file.writelines(one.root.read_bytes() for one in (old, new))
+        file.flush()
+        for authority in (old, new):
+            seal.stamp.unlink(missing_ok=True)
+            have_stamped(seal, authority.url, context=context())
+            assert log.stamped(both).ok
+    with TimeAuthority(tmp_path / "third") as third:
+        assert not log.stamped(third.root).ok
+
+
 @pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_a_file_without_certificates_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "roots.pem").write_text(content)

@@ -42,7 +42,7 @@ from tasktrail.events.errors import (
 )
 from tasktrail.events.log.address import NAME, check_address, read_address, write_address
 from tasktrail.events.log.event_log import EventLog, already_appended
-from tasktrail.events.log.opening import open_log, read_log
+from tasktrail.events.log.opening import is_begun, open_log, read_log
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.system_events import ErasureFinished, ServiceStarted, UserErased
@@ -706,6 +706,18 @@ def test_tables_that_may_hold_what_no_log_holds_are_checked_and_not_read(
                 question()
     with pytest.raises(LogCorrupt):
         opened(known)
+
+
+@pytest.mark.parametrize("others", ["", ", tasktrail.events", ", tasktrail.answers, tasktrail.owner"])
+def test_a_log_without_the_table_of_its_migrations_is_not_taken_for_none(known: Path, others: str) -> None:
+    """Readers said that there was no log, and to begin one; a service asked to send its command again."""
+    run(known, f"DROP TABLE tasktrail.migrations{others}")
+    for use in (read_log, opened, is_begun):
+        with pytest.raises(LogCorrupt, match=r"tasktrail\.migrations is missing") as refused:
+            use(known)
+        assert refused.value.advice == "Restore the database from its backup."
+    run(known, "DROP SCHEMA tasktrail CASCADE")
+    assert not is_begun(known)
 
 
 @pytest.fixture

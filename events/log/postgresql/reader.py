@@ -82,7 +82,7 @@ _FEW = 50
 
 
 def is_begun(place: Path) -> bool:
-    """Whether the database has a log. Raises `LogUnreachable`."""
+    """Whether the database has a log. Raises `LogUnreachable`, and `LogCorrupt` if only parts of one are there."""
     database = Database(read_address(place))
     with closing(database.connect("reader")) as conn:
         try:

@@ -132,14 +132,20 @@ _FIND_UNSAFE = """
 def has_log(conn: Conn) -> bool:
     """Whether the database has a log.
 
-    Raises `LogCorrupt` if something else has the name of a table: reading a view may never return its first row.
+    Raises `LogCorrupt` if something else has the name of a table: reading a view may never return its first row. Also
+    if there are tables of a log without the one that says which log it is: a new one cannot be begun there.
     Raises `psycopg.Error`.
     """
     kinds: dict[str, str] = dict(conn.execute(_FIND_KINDS, (list(_TABLES),)).fetchall())
     for name, kind in kinds.items():
         if kind != "r":
             raise LogCorrupt(f"tasktrail.{name} is not a table", remedy=RESTORE)
-    return "migrations" in kinds
+    if kinds and "migrations" not in kinds:
+        there = ", ".join(sorted(kinds))
+        raise LogCorrupt(
+            f"tasktrail.migrations is missing, and other tables of a log are there: {there}", remedy=RESTORE
+        )
+    return bool(kinds)
 
 
 def create(conn: Conn) -> None:

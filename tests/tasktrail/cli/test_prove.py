@@ -195,6 +195,9 @@ def test_a_proof_for_the_file_named_minus_goes_to_standard_output(
             == cli("prove", "--data", str(data), *wanted).out
         )
     assert not (tmp_path / "-").exists()
+    for command in (("prove", "1"), ("provenance", "1", "--json"), ("log", "export")):
+        assert cli(*command, "--data", str(data), "--out", "./-").code == 0
+        (tmp_path / "-").unlink()
 
 
 def test_the_tree_is_written_as_tiles(cli: Callable[..., Any], data: Path, tmp_path: Path) -> None:
