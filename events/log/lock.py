@@ -46,7 +46,16 @@ def _is_alive(number: int) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    return True
+    return not _is_zombie(number)
+
+
+def _is_zombie(number: int) -> bool:
+    """Whether a process has ended, and only its parent has not asked for it yet. Without `/proc` nobody knows."""
+    try:
+        state = Path(f"/proc/{number}/stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:
+        return False
+    return state in (b"Z", b"X")
 
 
 def role(path: Path) -> str:

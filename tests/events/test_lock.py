@@ -58,15 +58,21 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.parametrize(
     "say", [lambda _path: None, lambda path: announce(path, "serve")], ids=["at once", "announced"]
 )
+@pytest.mark.parametrize("known", ["to its parent", "to nobody yet"])
 def test_a_process_that_was_killed_while_it_began_another_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[[Path], object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[[Path], object], known: str
 ) -> None:
-    """The other has the lock until its own program is loaded; here it is `cat`, which ends with its input."""
+    """The other has the lock until its own program is loaded; here it is `cat`, which ends with its input.
+
+    Until its parent asks for it, the killed one still has its number.
+    """
     reading, writing = os.pipe()
     path = tmp_path / "lock"
-    ended = subprocess.run([sys.executable, "-c", _KILLED, str(path)], stdin=reading, check=False)
+    killed = subprocess.Popen([sys.executable, "-c", _KILLED, str(path)], stdin=reading)
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+    if known == "to its parent":
+        assert killed.wait() == -signal.SIGKILL
     os.close(reading)
-    assert ended.returncode == -signal.SIGKILL
     say(path)
     pauses: list[float] = []
 
@@ -81,6 +87,7 @@ def test_a_process_that_was_killed_while_it_began_another_is_waited_for(
     monkeypatch.setattr("tasktrail.events.log.lock._WITHIN", 60.0)
     with DataLock(path):
         assert pauses
+    assert killed.wait() == -signal.SIGKILL
 
 
 def test_a_process_that_holds_the_lock_of_a_killed_one_for_good_is_refused(
