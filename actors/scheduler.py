@@ -517,12 +517,17 @@ class Scheduler(Actor):
         if answer.digest in (ticket.digest, ticket.meaning):
             self._answered.append((ticket, self._first_answer(answer, submit.command)))
         else:
-            # Only of a task in memory is the user known. A caller bound to a user must not see other tasks' ids.
-            named = submit.only_user is None or is_of(self.state, answer.task_id, submit.only_user)
-            used_for = f"task {answer.task_id}" if named else "another command"
-            error = CommandIdReused(f"Command id {ticket.command_id} was used for {used_for}")
-            self._answered.append((ticket, error))
+            self._answered.append((ticket, self._reused(answer, submit.only_user)))
         return True
+
+    def _reused(self, answer: Answer, only_user: int | None) -> CommandIdReused:
+        """The refusal of another command with the id of this answer."""
+        if only_user is not None and not is_of(self.state, answer.task_id, only_user):
+            # Only of a task in memory is the user known. A caller bound to a user must not see other tasks' ids.
+            used_for = "another command"
+        else:
+            used_for = f"task {answer.task_id}" if answer.task_id else "a command to the service"
+        return CommandIdReused(f"Command id {answer.command_id} was used for {used_for}")
 
     def _first_answer(self, answer: Answer, command: Command) -> Accepted:
         """The answer that a command got the first time. The ids of a graph's tasks follow from its first new one."""

@@ -171,6 +171,17 @@ def test_a_repeated_command_is_answered_as_before_by_a_log_that_has_the_digest_o
         tasks.send(msgspec.structs.replace(once, options={"count": 3.0}))
 
 
+def test_a_command_id_that_a_command_to_the_service_has_used_is_refused_in_those_words(open_service: Opener) -> None:
+    """It was said to belong to task 0, which nobody can look at."""
+    tasks = open_service()
+    tasks.pause(command_id="once")
+    with pytest.raises(CommandIdReused, match=r"^Command id once was used for a command to the service\. "):
+        tasks.create_task(type="noop", command_id="once")
+    task_id = tasks.create_task(type="noop", command_id="task")
+    with pytest.raises(CommandIdReused, match=rf"^Command id task was used for task {task_id}\. "):
+        tasks.resume(command_id="task")
+
+
 def test_one_open_task_for_a_key_over_restarts_and_for_every_way_in(open_service: Opener) -> None:
     tasks = open_service()
     first = tasks.create_task(type="noop", unique="k", held=True)
