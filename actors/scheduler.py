@@ -514,7 +514,7 @@ class Scheduler(Actor):
         answer = self._answers.get(ticket.command_id) or self._log.answer(ticket.command_id)
         if answer is None:
             return False
-        if answer.digest in (ticket.digest, ticket.meaning):
+        if answer.digest in (ticket.digest, *ticket.earlier):
             self._answered.append((ticket, self._first_answer(answer, submit.command)))
         else:
             self._answered.append((ticket, self._reused(answer, submit.only_user)))

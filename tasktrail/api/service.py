@@ -39,6 +39,7 @@ from ..events.values import check_patience, check_task_id
 from ..intake.conversion import new_command_id
 from ..intake.examination import CommandIntake, configured_intake
 from ..intake.type_defaults import with_type_defaults
+from ..intake.whole_numbers import alike
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
 from ..projections.errors import views_behind
@@ -332,9 +333,10 @@ class TaskService(Served, Commands, Blocking):
             refusal = error  # unless it is a repetition: by now its output may be there, or its input or preset gone
         if fresh:
             command = replace(command, command_id=new_command_id())
-        of_sent = _digest_of(sent, only_user)
-        meaning = None if fresh else of_sent if command is sent else _digest_of(command, only_user)
-        ticket = Ticket(reply, command.command_id, of_sent, fresh, refusal, meaning)
+        compared = alike(sent)
+        others = [] if fresh else [one for one in (sent, command) if one is not compared]
+        earlier = tuple(_digest_of(one, only_user) for one in others)
+        ticket = Ticket(reply, command.command_id, _digest_of(compared, only_user), fresh, refusal, earlier)
         if refusal is None:
             command = with_type_defaults(command, self._system.registry)
         return Submit(command, intake, ticket, only_user)
