@@ -39,6 +39,20 @@ class Ticket(msgspec.Struct, frozen=True):
     earlier: tuple[bytes, ...] = ()
     """Other digests that are compared as well, since older logs have recorded them: of the command with its numbers as
     they were written, and as it would be recorded now, with its preset resolved."""
+    of_batch: bool = False
+    """The digest is that of a batch. A repetition may have found other files, so its ids are not those of its names:
+    it is answered without ids."""
+
+
+class Repetition(msgspec.Struct, frozen=True):
+    """Asks the Scheduler, which owns the log, for the answer that a command id got; None if it is new.
+
+    Raises `CommandIdReused` if the answer belongs to another command. `only_user`: the caller's, if it is bound to one.
+    """
+
+    command_id: str
+    digest: bytes
+    only_user: int | None = None
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -83,7 +83,7 @@ from .core.step import resume_from_log, step, tasks_to_load
 from .core.tokens import Token
 from .inbox import Inbox
 from .logger import get_logger
-from .messages import Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
+from .messages import Committed, DeleteArchived, DestroyKeys, Orders, Repetition, StateQuery, Ticket
 from .refusals import Refusals
 from .snapshots import folded_state, loader
 
@@ -331,7 +331,7 @@ class Scheduler(Actor):
 
     def handle(self, message: Any) -> Any:
         """Handle a message. An error in a question goes to its sender and is no fault of memory."""
-        if isinstance(message, StateQuery | DestroyKeys | DeleteArchived):
+        if isinstance(message, StateQuery | DestroyKeys | DeleteArchived | Repetition):
             self._commit()
         if isinstance(message, StateQuery):
             return message.function(self.state)
@@ -340,6 +340,11 @@ class Scheduler(Actor):
             return True
         if isinstance(message, DeleteArchived):
             return self._log.delete_archived(message.limit)
+        if isinstance(message, Repetition):
+            answer = self._log.answer(message.command_id)
+            if answer is not None and answer.digest != message.digest:
+                raise self._reused(answer, message.only_user)
+            return answer
         return super().handle(message)
 
     def receive(self, message: Any) -> Any:
@@ -515,7 +520,8 @@ class Scheduler(Actor):
         if answer is None:
             return False
         if answer.digest in (ticket.digest, *ticket.earlier):
-            self._answered.append((ticket, self._first_answer(answer, submit.command)))
+            first = Accepted(answer.task_id, answer.position, answer.command_id)
+            self._answered.append((ticket, first if ticket.of_batch else self._first_answer(answer, submit.command)))
         else:
             self._answered.append((ticket, self._reused(answer, submit.only_user)))
         return True
