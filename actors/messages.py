@@ -31,14 +31,28 @@ class Ticket(msgspec.Struct, frozen=True):
     reply: _Reply
     command_id: str
     digest: bytes
-    """Of the command as it was sent; recorded with the answer."""
+    """Of the command as it was sent, with 2 for each 2.0; recorded with the answer."""
     fresh: bool = False
     """Whether the command id is new, so that there is no earlier answer to look for."""
     refusal: TasktrailError | None = None
     """The answer unless the command is a repetition: the refusal of its examination."""
-    meaning: bytes | None = None
-    """The digest of the command as it would be recorded now, with its preset resolved. It is compared as well: older
-    logs have recorded this digest, and not that of what was sent."""
+    earlier: tuple[bytes, ...] = ()
+    """Other digests that are compared as well, since older logs have recorded them: of the command with its numbers as
+    they were written, and as it would be recorded now, with its preset resolved."""
+    of_batch: bool = False
+    """The digest is that of a batch. A repetition may have found other files, so its ids are not those of its names:
+    it is answered without ids."""
+
+
+class Repetition(msgspec.Struct, frozen=True):
+    """Asks the Scheduler, which owns the log, for the answer that a command id got; None if it is new.
+
+    Raises `CommandIdReused` if the answer belongs to another command. `only_user`: the caller's, if it is bound to one.
+    """
+
+    command_id: str
+    digest: bytes
+    only_user: int | None = None
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -83,7 +83,7 @@ from .core.step import resume_from_log, step, tasks_to_load
 from .core.tokens import Token
 from .inbox import Inbox
 from .logger import get_logger
-from .messages import Committed, DeleteArchived, DestroyKeys, Orders, StateQuery, Ticket
+from .messages import Committed, DeleteArchived, DestroyKeys, Orders, Repetition, StateQuery, Ticket
 from .refusals import Refusals
 from .snapshots import folded_state, loader
 
@@ -331,7 +331,7 @@ class Scheduler(Actor):
 
     def handle(self, message: Any) -> Any:
         """Handle a message. An error in a question goes to its sender and is no fault of memory."""
-        if isinstance(message, StateQuery | DestroyKeys | DeleteArchived):
+        if isinstance(message, StateQuery | DestroyKeys | DeleteArchived | Repetition):
             self._commit()
         if isinstance(message, StateQuery):
             return message.function(self.state)
@@ -340,6 +340,11 @@ class Scheduler(Actor):
             return True
         if isinstance(message, DeleteArchived):
             return self._log.delete_archived(message.limit)
+        if isinstance(message, Repetition):
+            answer = self._log.answer(message.command_id)
+            if answer is not None and answer.digest != message.digest:
+                raise self._reused(answer, message.only_user)
+            return answer
         return super().handle(message)
 
     def receive(self, message: Any) -> Any:
@@ -514,15 +519,21 @@ class Scheduler(Actor):
         answer = self._answers.get(ticket.command_id) or self._log.answer(ticket.command_id)
         if answer is None:
             return False
-        if answer.digest in (ticket.digest, ticket.meaning):
-            self._answered.append((ticket, self._first_answer(answer, submit.command)))
+        if answer.digest in (ticket.digest, *ticket.earlier):
+            first = Accepted(answer.task_id, answer.position, answer.command_id)
+            self._answered.append((ticket, first if ticket.of_batch else self._first_answer(answer, submit.command)))
         else:
-            # Only of a task in memory is the user known. A caller bound to a user must not see other tasks' ids.
-            named = submit.only_user is None or is_of(self.state, answer.task_id, submit.only_user)
-            used_for = f"task {answer.task_id}" if named else "another command"
-            error = CommandIdReused(f"Command id {ticket.command_id} was used for {used_for}")
-            self._answered.append((ticket, error))
+            self._answered.append((ticket, self._reused(answer, submit.only_user)))
         return True
+
+    def _reused(self, answer: Answer, only_user: int | None) -> CommandIdReused:
+        """The refusal of another command with the id of this answer."""
+        if only_user is not None and not is_of(self.state, answer.task_id, only_user):
+            # Only of a task in memory is the user known. A caller bound to a user must not see other tasks' ids.
+            used_for = "another command"
+        else:
+            used_for = f"task {answer.task_id}" if answer.task_id else "a command to the service"
+        return CommandIdReused(f"Command id {answer.command_id} was used for {used_for}")
 
     def _first_answer(self, answer: Answer, command: Command) -> Accepted:
         """The answer that a command got the first time. The ids of a graph's tasks follow from its first new one."""

@@ -639,12 +639,14 @@ Command: TypeAlias = TaskCommand | OperatorCommand
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
-def digest(command: Command) -> bytes:
+def digest(command: Command | FileTask) -> bytes:
     """The digest that two commands with one id share if they are the same. Id, actor, reason and trace do not count.
+
+    A batch is no command, but has a digest, too: its request has the fields of one.
 
     The trace does not, because a repetition is sent from a span of its own.
     """
     bare = replace(command, command_id="", actor="", reason="", correlation_id="")
-    if isinstance(bare, CreateTask | CreateGraph):
+    if "traceparent" in bare.__struct_fields__:
         bare = replace(bare, traceparent="")
     return sha256(_encoder.encode(bare)).digest()

@@ -267,12 +267,13 @@ class Commands(ABC):
             dry_run: only report what would be done.
             reason: why; recorded.
             actor: who; recorded.
-            command_id: repeating it makes no task twice. The answer is for the files as they are found then.
+            command_id: repeating it makes no task twice. Once it has created tasks, the answer is `repeated`: it has
+                those tasks, whatever files there are now.
             correlation_id: recorded.
             traceparent: the trace that the tasks belong to.
 
         Raises:
-            CommandIdReused: the id has made a batch already, and these files would make another.
+            CommandIdReused: the id belongs to another batch or command.
             InvalidValue: the pattern cannot be read, or there are more files than one batch may have.
             OutputsCollide: two files would get the same output.
         """

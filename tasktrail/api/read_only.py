@@ -195,6 +195,7 @@ class ReadOnlyService(Served):
         *,
         checked: bool = False,  # noqa: ARG002 - all are refused
         only_user: int | None = None,  # noqa: ARG002
+        of_batch: bytes | None = None,  # noqa: ARG002
     ) -> None:
         """Refuse all commands."""
         reply([self.refusal for _ in commands])
@@ -204,7 +205,7 @@ class ReadOnlyService(Served):
         wanted: NewBatch,
         actor: str,
         user_id: int | None,
-        send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+        send: Callable[[CreateGraph, bytes], Awaitable[Accepted | TasktrailError]],
         patience: Patience | None = None,
     ) -> MadeBatch:
         """Raises `ReadOnly`."""

@@ -34,6 +34,7 @@ from ..events.values import (
     in_words,
 )
 from ..handlers.attempt_output import PAGE, Output
+from ..intake.conversion import new_command_id
 from ..intake.event_names import event_tags
 from ..paths import DataPaths, path_of
 from ..projections import (
@@ -174,7 +175,9 @@ class Remote(Commands):
         return answers
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
-        """Make a batch. A request whose answer is lost is sent again: what the first one created is then skipped."""
+        """Make a batch. A request whose answer is lost is sent again, under its id, and gets the first answer."""
+        if not wanted.command_id:
+            wanted = replace(wanted, command_id=new_command_id())
         body = await self._connection.post("/v1/batches", msgspec.json.encode(wanted), [wanted.command_id])
         made = decoded(body, MadeBatch)
         self._note_position(made.position)

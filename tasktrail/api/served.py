@@ -62,6 +62,7 @@ class Served(Questions, ABC):
         *,
         checked: bool = False,
         only_user: int | None = None,
+        of_batch: bytes | None = None,
     ) -> None:
         """Hand commands over without waiting; `reply` is called once, with all the answers."""
 
@@ -71,7 +72,7 @@ class Served(Questions, ABC):
         wanted: NewBatch,
         actor: str,
         user_id: int | None,
-        send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+        send: Callable[[CreateGraph, bytes], Awaitable[Accepted | TasktrailError]],
         patience: Patience | None = None,
     ) -> MadeBatch:
         """Make a batch; with a user as if there were no tasks of others. Raises `HungUp` as `patience` says."""

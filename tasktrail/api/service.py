@@ -19,12 +19,13 @@ from ..actors.core.resources import why_it_never_fits
 from ..actors.core.state import SchedulerState
 from ..actors.core.tokens import Token
 from ..actors.feed import Watermark
-from ..actors.messages import StateQuery, Ticket
+from ..actors.messages import Repetition, StateQuery, Ticket
 from ..actors.pictures import PictureMaker
 from ..backups.backup import Backup, back_up
 from ..backups.evidence import Acceptance
 from ..batches.files import FoundFile, Patience
 from ..batches.planner import BatchPlanner, EarlierTasks, Plan, carry_out
+from ..batches.repeated import batch_made_before
 from ..batches.request import MadeBatch, NewBatch, Refused
 from ..batches.watcher import ACTOR, Watcher
 from ..config.load import Reloaded, checked, load_config
@@ -36,9 +37,10 @@ from ..events.log.address import is_address
 from ..events.log.archives import Archived
 from ..events.state import FINISHED
 from ..events.values import check_patience, check_task_id
-from ..intake.conversion import new_command_id
-from ..intake.examination import CommandIntake, configured_intake
+from ..intake.conversion import new_command_id, validated
+from ..intake.examination import CommandIntake, configured_intake, refuse_odd
 from ..intake.type_defaults import with_type_defaults
+from ..intake.whole_numbers import alike
 from ..paths import DataPaths, path_of
 from ..projections import Forgotten, Rebuilt, TaskFilters, ViewsFailed
 from ..projections.errors import views_behind
@@ -57,6 +59,7 @@ from .source import Source, rebuild_beside
 
 if TYPE_CHECKING:
     from ..actors.cluster.gateway_process import ConnectingGateway
+    from ..events.log.event_log import Answer
 
 T = TypeVar("T")
 
@@ -226,21 +229,34 @@ class TaskService(Served, Commands, Blocking):
         return self.ids_of(filters)
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
-        return await self.carry_out_batch(wanted, wanted.actor, None, self._send_graph)
+        return await self.carry_out_batch(wanted, wanted.actor, None, self._send_batch)
 
     async def carry_out_batch(
         self,
         wanted: NewBatch,
         actor: str,
         user_id: int | None,
-        send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
+        send: Callable[[CreateGraph, bytes], Awaitable[Accepted | TasktrailError]],
         patience: Patience | None = None,
     ) -> MadeBatch:
         """Make a batch; with a user as if there were no tasks of others. Refusals are recorded.
 
-        Raises `HungUp`, and does nothing, if the caller has gone before there is a plan.
+        `send` gets the digest of the batch, too. A batch with the id of one that has created tasks gets the answer of
+        that one, whatever files there are now. Raises `HungUp`, and does nothing, if the caller has gone before there
+        is a plan.
         """
         try:
+            wanted = validated(wanted)
+            refuse_odd(wanted)
+            compared = _digest_of(alike(wanted), user_id)
+
+            def made_before() -> MadeBatch | None:
+                question = Repetition(wanted.command_id, compared, user_id)
+                first: Answer | None = self._running.ask_scheduler(question) if wanted.command_id else None
+                return None if first is None else batch_made_before(self.source.log(), first, wanted.batch)
+
+            if not wanted.dry_run and (first := made_before()) is not None:
+                return first
             plan = self.plan_batch(wanted, user_id, patience)
         except TasktrailError as error:
             if not wanted.dry_run:
@@ -250,15 +266,22 @@ class TaskService(Served, Commands, Blocking):
         def note(refused: Refused) -> None:
             self._system.refusals.note_problem(actor, _tag_of(NewBatch), refused.problem)
 
-        return await carry_out(plan, wanted, send, note)
+        return await carry_out(plan, wanted, lambda graph: send(graph, compared), note, made_before)
 
     def make_source_tasks(self, wanted: NewBatch, found: Sequence[FoundFile]) -> MadeBatch:
         """Create tasks for these files: one for each content that a file ever has."""
         plan = self._planner(None).plan(wanted, self._system.clock.now(), found=found, once=True)
-        return answer_without_waiting(carry_out(plan, wanted, self._send_graph))
 
-    async def _send_graph(self, graph: CreateGraph) -> Accepted | TasktrailError:
-        return (await self._send_all([graph], checked=False))[0]
+        async def send(graph: CreateGraph) -> Accepted | TasktrailError:
+            return (await self._send_all([graph], checked=False))[0]
+
+        return answer_without_waiting(carry_out(plan, wanted, send))
+
+    async def _send_batch(self, graph: CreateGraph, of_batch: bytes) -> Accepted | TasktrailError:
+        self._running.refuse_copy()
+        waiter = _Waiter()
+        self.submit([graph], waiter.set, of_batch=of_batch)
+        return waiter.get(_COMMIT_WITHIN)[0]
 
     def plan_batch(self, wanted: NewBatch, user_id: int | None = None, patience: Patience | None = None) -> Plan:
         """Plan what a batch would create; with a user as if there were no tasks of others. Nothing is written."""
@@ -274,16 +297,19 @@ class TaskService(Served, Commands, Blocking):
         *,
         checked: bool = False,
         only_user: int | None = None,
+        of_batch: bytes | None = None,
     ) -> None:
         """Hand commands over without waiting; `reply` is called once, from another thread, with all the answers.
 
         `checked`: the values were checked when the commands were made. `only_user`: as if others had no tasks.
+        `of_batch`: the digest of the batch for which the command is sent.
         """
         collector = _Collector(len(commands), lambda answers: self._answer(commands, answers, reply))
         messages = []
         for index, command in enumerate(commands):
             try:
-                messages.append(self._admit(command, collector.slot(index), only_user, checked=checked))
+                slot = collector.slot(index)
+                messages.append(self._admit(command, slot, only_user, of_batch, checked=checked))
             except TasktrailError as error:
                 collector.put(index, error)
         if self._running.closed or self._system.health.fatal:
@@ -319,7 +345,15 @@ class TaskService(Served, Commands, Blocking):
             return ""
         return self.source.state(lambda state, _: why_it_never_fits(memory, temp, state.limits, state.sample))
 
-    def _admit(self, command: Command, reply: Callable[[Any], None], only_user: int | None, *, checked: bool) -> Submit:
+    def _admit(
+        self,
+        command: Command,
+        reply: Callable[[Any], None],
+        only_user: int | None,
+        of_batch: bytes | None,
+        *,
+        checked: bool,
+    ) -> Submit:
         command = sent = self._intake.as_sent(command, checked=checked)
         fresh = not sent.command_id
         intake, refusal = Intake(), None
@@ -332,9 +366,13 @@ class TaskService(Served, Commands, Blocking):
             refusal = error  # unless it is a repetition: by now its output may be there, or its input or preset gone
         if fresh:
             command = replace(command, command_id=new_command_id())
-        of_sent = _digest_of(sent, only_user)
-        meaning = None if fresh else of_sent if command is sent else _digest_of(command, only_user)
-        ticket = Ticket(reply, command.command_id, of_sent, fresh, refusal, meaning)
+        if of_batch is not None:
+            ticket = Ticket(reply, command.command_id, of_batch, fresh, refusal, of_batch=True)
+        else:
+            compared = alike(sent)
+            others = [] if fresh else [one for one in (sent, command) if one is not compared]
+            earlier = tuple(_digest_of(one, only_user) for one in others)
+            ticket = Ticket(reply, command.command_id, _digest_of(compared, only_user), fresh, refusal, earlier)
         if refusal is None:
             command = with_type_defaults(command, self._system.registry)
         return Submit(command, intake, ticket, only_user)
@@ -572,7 +610,7 @@ class TaskService(Served, Commands, Blocking):
         return self._system.degraded(self._system.load())
 
 
-def _digest_of(command: Command, only_user: int | None) -> bytes:
+def _digest_of(command: Command | NewBatch, only_user: int | None) -> bytes:
     """The digest of a command. Two users may use the same id: those are two commands, even if they are alike."""
     return digest(command) if only_user is None else sha256(digest(command) + b"%d" % only_user).digest()
 
@@ -627,12 +665,16 @@ class _Running(Source):
 
     def state(self, function: Callable[[SchedulerState, datetime], T]) -> T:
         """Ask the Scheduler, in its own thread. Its state has all commands that were accepted before."""
+        now = self.clock.now()
+        answer: T = self.ask_scheduler(StateQuery(lambda state: function(state, now)))
+        return answer
+
+    def ask_scheduler(self, question: StateQuery | Repetition) -> Any:
+        """Ask the Scheduler a question. Raises `NotReady` if it has stopped."""
         self.refuse_copy()
         if self.closed or self._system.health.fatal:
             raise NotReady("The service is stopped", remedy="Start it again.")
-        now = self.clock.now()
-        answer: T = self._system.scheduler.ask(StateQuery(lambda state: function(state, now)), timeout=_COMMIT_WITHIN)
-        return answer
+        return self._system.scheduler.ask(question, timeout=_COMMIT_WITHIN)
 
     def settle(self) -> None:
         """Wait until the views have everything that is durable, because the caller may know of any of it.

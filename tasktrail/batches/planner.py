@@ -19,7 +19,6 @@ from ..events import Accepted, CreateGraph, CreateTask, GraphTask, TaskState, Ta
 from ..events.commands import TaskFields
 from ..events.errors import (
     CONFLICT,
-    CommandIdReused,
     InvalidPath,
     InvalidValue,
     OutputExists,
@@ -50,10 +49,6 @@ _TO_THE_END = 2.0
 """Seconds between the publishing of an output and the recorded end of its task, at most."""
 _OF_ONE = re.compile(r"tasks\[([0-9]+)\]\.?(.*)", re.DOTALL)
 """The field of a refusal that concerns one task of a graph."""
-_LOOK = (
-    "`tasktrail batches` shows the batches that there are. To go on with this one, leave the id and `again` out: files "
-    "that are done or under way are skipped."
-)
 _REJECTED = "Rejected"
 """The error type of a task whose handler cannot use its input."""
 
@@ -440,18 +435,19 @@ async def carry_out(
     wanted: NewBatch,
     send: Callable[[CreateGraph], Awaitable[Accepted | TasktrailError]],
     note: Callable[[Refused], None] = lambda _: None,
+    made_before: Callable[[], MadeBatch | None] = lambda: None,
 ) -> MadeBatch:
     """Make the folders, send the command, and return the outcome. Raises the refusal.
 
     `note` is called for files that were refused before the command was sent. The receiver of the command knows the
-    others.
+    others. `made_before` returns the answer to the same request if that has made the batch since this one was planned.
     """
     if wanted.dry_run:
         return plan.answer
     for one in plan.answer.refused:
         note(one)
     if plan.graph is None:
-        return plan.answer
+        return made_before() or plan.answer
     closed = _make_folders(plan.folders)
     pairs = list(zip(plan.answer.created, plan.graph.tasks, strict=True))
     kept = [pair for pair in pairs if os.path.dirname(pair[1].output_file) not in closed]  # noqa: PTH120 - a text
@@ -466,11 +462,13 @@ async def carry_out(
     while kept:
         accepted = await send(msgspec.structs.replace(plan.graph, tasks=tuple(task for _one, task in kept)))
         if isinstance(accepted, Accepted):
+            if not accepted.ids and (first := made_before()) is not None:
+                return first
             made = tuple(msgspec.structs.replace(one, task_id=accepted.ids[task.name]) for one, task in kept)
             return msgspec.structs.replace(answer, created=made, position=accepted.position)
         kept, refused = _without_refused(kept, accepted)
         answer = msgspec.structs.replace(answer, refused=answer.refused + refused)
-    return answer
+    return made_before() or answer
 
 
 def _without_refused(
@@ -481,8 +479,6 @@ def _without_refused(
     Returns the tasks that are left, and the refused files. Raises a refusal that concerns no single task.
     """
     match = _OF_ONE.fullmatch(error.field)
-    if isinstance(error, CommandIdReused):  # the command holds the files as they are found, not as they were asked for
-        raise CommandIdReused(f"{error.message}, or for this batch when other tasks were due", remedy=_LOOK) from error
     if match is None:
         raise error
     one, task = pairs[int(match[1])]

@@ -87,3 +87,5 @@ class MadeBatch(msgspec.Struct, frozen=True, kw_only=True):
     skipped: tuple[Skipped, ...]
     left_out: tuple[LeftOut, ...]
     refused: tuple[Refused, ...]
+    repeated: bool = False
+    """An earlier request with this command id made the batch. `created` are its tasks; the other lists are not kept."""

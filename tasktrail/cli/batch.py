@@ -348,6 +348,8 @@ def _kept(reading: "Reading", batch: "Batch", as_of: str) -> Iterator[tuple["Tas
 
 def _report_rest(made: "MadeBatch") -> None:
     """Report the files for which no task was made, and why."""
+    if made.repeated:
+        say("this command id has made the batch before; it is shown without what was skipped, left out or refused then")
     done = [one for one in made.skipped if not (one.failed or one.open)]
     going_on = sum(one.open for one in made.skipped)
     bad = [one for one in made.skipped if one.failed]
@@ -360,7 +362,7 @@ def _report_rest(made: "MadeBatch") -> None:
     _name_alike("left out", [(one.why, "", one.input_file) for one in made.left_out])
     refusals = [(one.problem["detail"], one.problem.get("remedy", ""), one.input_file) for one in made.refused]
     _name_alike("refused", refusals)
-    if not (made.created or made.skipped):
+    if not (made.created or made.skipped or made.repeated):
         say("There is nothing to do.", err=True)
 
 

@@ -24,7 +24,7 @@ from ..handlers.contract import (
 )
 from ..handlers.errors import InvalidFunction
 from ..handlers.functions import FunctionSpec, ParameterRole, runner, shape_of
-from ..intake.type_defaults import FIELD_DEFAULTS
+from ..intake.type_defaults import FIELD_DEFAULTS, names_receivers
 from .default_client import default_async_client, default_client
 from .handle import AsyncTaskHandle, TaskHandle
 
@@ -288,8 +288,8 @@ def task(
         short: whether it takes milliseconds and little memory: a worker is then given several at once.
         output_suffix: the suffix of an output if only its folder is named.
         packages: packages that the function imports and that may not be installed.
-        fields: defaults for fields of `CreateTask`: priority, retries, labels and time-outs. Other fields are given
-            with each task, by `with_fields`.
+        fields: defaults for fields of `CreateTask`: priority, retries, labels, time-outs, and who is told. Other fields
+            are given with each task, by `with_fields`.
 
     Raises:
         InvalidFunction: no type can be made of it; the error says what to write instead.
@@ -372,6 +372,7 @@ _OF_TYPES = (
     *("priority", "max_retries", "retry_delay", "retry_backoff", "retry_max_delay", "retry_jitter"),
     *("label", "worker_label", "requires"),
     *("timeout", "queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"),
+    *("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets"),
 )
 """Fields of `CreateTask` that a type may have its own defaults for."""
 
@@ -393,6 +394,10 @@ def _checked_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
             raise InvalidFunction(f"@task of {name}: {reason}", remedy=remedy)
     try:
         usual = command_from_fields(CreateTask, {"type": name, **fields})
+        if names_receivers(usual):
+            from ..intake.receivers import check_receivers  # it needs more than most modules of functions do
+
+            check_receivers(usual)
     except TasktrailError as error:
         raise InvalidFunction(f"@task of {name}: {error.message}", field=error.field, remedy=error.advice) from error
     return {field: getattr(usual, field) for field in fields}

@@ -332,12 +332,18 @@ class CommandsOf(Commands, Blocking):
         self._patience = patience
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+        return self._submit(commands, checked=checked)
+
+    def _submit(
+        self, commands: Sequence[Command], *, checked: bool, of_batch: bytes | None = None
+    ) -> list[Accepted | TasktrailError]:
         if not self._access.holds(self._who.credential):
             raise Unauthorized(f"The credential of {self._who.name} is no longer valid, so its work ends here")
         items = [_allowed(self._service, self._who, command) for command in commands]
         allowed = [item for item in items if not isinstance(item, TasktrailError)]
         answered: Future[list[Accepted | TasktrailError]] = Future()
-        self._service.submit(allowed, answered.set_result, checked=checked, only_user=self._who.user_id)
+        user_id = self._who.user_id
+        self._service.submit(allowed, answered.set_result, checked=checked, only_user=user_id, of_batch=of_batch)
         try:
             following = iter(answered.result(_ANSWER_WITHIN))
         except TimeoutError:
@@ -348,8 +354,8 @@ class CommandsOf(Commands, Blocking):
         return self._seen.ids_of(filters)
 
     async def _make_batch(self, wanted: NewBatch) -> MadeBatch:
-        async def send(graph: CreateGraph) -> Accepted | TasktrailError:
-            return (await self._send_all([graph], checked=False))[0]
+        async def send(graph: CreateGraph, of_batch: bytes) -> Accepted | TasktrailError:
+            return self._submit([graph], checked=False, of_batch=of_batch)[0]
 
         try:  # here already, because a dry run sends nothing
             wanted = msgspec.structs.replace(wanted, user_id=user_of_new_task(self._who, wanted.user_id))

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import asdict
 
-from ..events import Command
 from ..events.errors import InvalidValue
 from ..events.values import check_plain, in_words
 from .refusals import KINDS, refusal
@@ -61,8 +60,11 @@ def _unwritable(fields: Mapping[str, Any]) -> InvalidValue:
     return InvalidValue("A text holds what UTF-8 cannot write")
 
 
-def validated(command: Command) -> Command:
-    """Return the command with every value checked. Raises `InvalidValue` naming the field."""
+def validated(command: C) -> C:
+    """Return the command, or the request for a batch, with every value checked.
+
+    Raises `InvalidValue` naming the field.
+    """
     return command_from_fields(type(command), asdict(command))
 
 

@@ -17,8 +17,6 @@ from msgspec.structs import astuple, replace
 
 from ..actors.core.limits import EACH
 from ..actors.core.messages import Intake
-from ..actors.delivery.mail import one_address
-from ..actors.delivery.ssrf import EndpointRefused, check_public, host_and_port, is_exempt, parse_endpoint
 from ..config.settings import Config
 from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
@@ -38,11 +36,12 @@ from ..handlers.estimated import as_recorded
 from ..handlers.registry import Registry, unknown_type
 from ..handlers.urls import is_url
 from ..paths import DataPaths
-from ..projections.notices import ENDS
 from .conversion import validated
 from .naming import Naming, full_pattern, literal_folder
 from .paths import PathRules, resolved, with_plain_paths
+from .receivers import check_receivers
 from .refusals import check_options, convert_options
+from .type_defaults import filled, names_receivers
 from .whole_numbers import with_whole_numbers
 
 MAX_OPTIONS = 32 * 1024
@@ -249,7 +248,7 @@ class CommandIntake:
         require_packages(task_type)
         self._check_level(command.user_level)
         _check_json(command.options, "options", MAX_OPTIONS)
-        check_receivers(command, self._allow_endpoints, self._targets)
+        self._check_receivers(command)
         options = convert_options(task_type, command.options)
         size = 0 if self._is_to_come(command, made) else self.paths.check_input(command, task_type)
         self.paths.check_output(command, task_type, new_folders=new_folders)
@@ -274,6 +273,20 @@ class CommandIntake:
         if reason := self._why_never(found.estimate.memory, found.estimate.temp):
             raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found
+
+    def _check_receivers(self, task: CreateTask | GraphTask) -> None:
+        """Check those that the task names, then those that its type names for all its tasks."""
+        check_receivers(task, self._allow_endpoints, self._targets)
+        whole = filled(task, self.registry)
+        if whole is task or not names_receivers(whole):
+            return
+        if task.notify_on:  # a task may leave out the mail of its type
+            whole = replace(whole, notify_on=())
+        try:
+            check_receivers(whole, self._allow_endpoints, self._targets)
+        except InvalidValue as error:
+            error.message = f"By default of {task.type}: {error.message}"
+            raise
 
     def _is_to_come(self, command: CreateTask | GraphTask, made: frozenset[str]) -> bool:
         """Whether a task that this one waits for has yet to write the input, so that it need not be there."""
@@ -398,40 +411,3 @@ def _check_json(value: Any, field: str, limit: int) -> None:
     size = len(_encoder.encode(value))
     if size > limit:
         raise InvalidValue(f"{field} takes {size:,} bytes, at most {limit:,} are allowed", field=field, status=TOO_MUCH)
-
-
-def check_receivers(command: TaskFields, allowed: Collection[str], targets: Collection[str]) -> None:
-    """Raise `InvalidValue` for a field that names a receiver to which nothing could ever be sent.
-
-    Only the address itself is read here, long before the first notice. What its name resolves to is checked before
-    every delivery.
-    """
-    for field in ("notify_webhook", "callback_url"):
-        _check_address(getattr(command, field), field, allowed)
-    if command.notify_email:
-        try:
-            one_address(command.notify_email)
-        except ValueError as error:
-            raise InvalidValue(f"notify_email: {error}", field="notify_email") from error
-        if command.notify_on and not ENDS.intersection(command.notify_on):
-            raise InvalidValue(
-                "notify_on names no end, so no mail would ever be sent", field="notify_on", status=CONTRADICTION
-            )
-    for name in command.notify_targets:
-        if name not in targets:
-            near = get_close_matches(name, targets, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            remedy = "Targets are what the operator has named under [apprise] in the configuration."
-            raise InvalidValue(f"There is no target {name!r}{hint}", field="notify_targets", remedy=remedy)
-
-
-def _check_address(address: str, field: str, allowed: Collection[str]) -> None:
-    if not address:
-        return
-    try:
-        url = parse_endpoint(address)
-        if not is_exempt(*host_and_port(url), allowed):
-            check_public(url)
-    except EndpointRefused as error:
-        remedy = "Use https and a public name, or have the operator add the host to `allow_endpoints`."
-        raise InvalidValue(f"{field}: {error}", field=field, remedy=remedy) from error

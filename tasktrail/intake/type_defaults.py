@@ -23,15 +23,24 @@ def with_type_defaults(command: Command, registry: Registry) -> Command:
     """
     match command:
         case CreateTask():
-            return _filled(command, registry)
+            return filled(command, registry)
         case AddSchedule():
-            return replace(command, task=_filled(command.task, registry))
+            return replace(command, task=filled(command.task, registry))
         case CreateGraph():
-            return replace(command, tasks=tuple(_filled(task, registry) for task in command.tasks))
+            return replace(command, tasks=tuple(filled(task, registry) for task in command.tasks))
     return command
 
 
-def _filled(task: F, registry: Registry) -> F:
+RECEIVERS = ("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets")
+
+
+def names_receivers(task: TaskFields) -> bool:
+    """Whether the task says who is told of it, or of what."""
+    return any(getattr(task, field) for field in RECEIVERS)
+
+
+def filled(task: F, registry: Registry) -> F:
+    """Put the type's defaults into the fields of a new task that have their usual value."""
     defaults = registry.get(task.type).defaults
     if not defaults:
         return task

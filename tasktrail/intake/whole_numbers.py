@@ -7,8 +7,15 @@ from typing import Any, TypeVar
 import msgspec
 import msgspec.inspect as kinds
 from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.values import MAX_DEPTH, MAX_INTEGER, MIN_INTEGER
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Struct)
+_PLAIN = ("options", "data")
+"""Fields of commands and of their parts that hold plain JSON. Other numbers are of the kind that their fields have."""
+_PARTS = ("task", "checkpoint")
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
@@ -20,6 +27,41 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
             raise
         decoded: T = msgspec.convert(with_whole_numbers(msgspec.json.decode(data), decoder.type), decoder.type)
         return decoded
+
+
+def alike(command: C) -> C:
+    """Return the command with 6 for each 6.0 in its plain JSON, so that two commands with equal numbers are the same.
+
+    The command itself if nothing has to be replaced. Numbers beyond 64 bits stay as they are.
+    """
+    changed: dict[str, Any] = {}
+    for name in _PLAIN:
+        if (value := getattr(command, name, None)) and (other := _shortest(value)) is not value:
+            changed[name] = other
+    for name in _PARTS:
+        if (part := getattr(command, name, None)) is not None and (other := alike(part)) is not part:
+            changed[name] = other
+    if tasks := getattr(command, "tasks", ()):
+        others = tuple(map(alike, tasks))
+        if any(other is not task for other, task in zip(others, tasks, strict=True)):
+            changed["tasks"] = others
+    return replace(command, **changed) if changed else command
+
+
+def _shortest(value: Any, depth: int = 0) -> Any:
+    """Return plain JSON with 6 for each 6.0; the value itself if it has none."""
+    match value:
+        case _ if depth > MAX_DEPTH:
+            return value  # it will be refused
+        case float():
+            return int(value) if value.is_integer() and MIN_INTEGER <= value <= MAX_INTEGER else value
+        case dict():
+            others = {name: _shortest(one, depth + 1) for name, one in value.items()}
+            return others if any(others[name] is not value[name] for name in value) else value
+        case list() | tuple():
+            elements = [_shortest(one, depth + 1) for one in value]
+            return elements if any(one is not other for one, other in zip(elements, value, strict=True)) else value
+    return value
 
 
 def with_whole_numbers(value: Any, kind: Any) -> Any:

@@ -301,7 +301,13 @@ def test_task_may_stand_on_either_side_of_staticmethod() -> None:
         ({"every": True}, "every"),
         ({"every": 60, "missed": "never"}, "missed"),
         ({"options": {}}, "options is given with each task"),
-        ({"notify_email": "me@example.org"}, r"notify_email is given with each task(.|\n)*`tasktrail schedule add`"),
+        ({"user_id": 7}, r"user_id is given with each task(.|\n)*`tasktrail schedule add`"),
+        ({"notify_email": "me"}, "@task of refused: notify_email: "),
+        ({"notify_email": "me@example.org", "notify_on": ["started"]}, "notify_on names no end"),
+        ({"notify_webhook": "ftp://example.org/hook"}, "notify_webhook: Only http and https"),
+        ({"callback_url": "https://a:b@example.org/"}, "callback_url: An address must not hold a user name"),
+        ({"notify_on": "failed"}, "notify_on"),
+        ({"notify_targets": "ops"}, "notify_targets"),
         ({"network": "no"}, "network"),
         ({"retry_on": OSError}, "tuple of exception classes"),
     ],
@@ -319,6 +325,19 @@ def test_a_function_says_which_workers_its_tasks_need_and_what_they_have_in_comm
     def render() -> None: ...
 
     assert render.__tasktrail__.defaults == {"worker_label": "gpu", "label": "films"}
+
+
+def test_a_function_says_who_is_told_of_its_tasks() -> None:
+    """The configuration, which is not known here, decides whether an address is allowed and a target is there."""
+
+    @task(notify_webhook="http://localhost:8000/hook", notify_targets=["ops"], notify_on=["failed"])
+    def report() -> None: ...
+
+    assert report.__tasktrail__.defaults == {
+        "notify_webhook": "http://localhost:8000/hook",
+        "notify_targets": ("ops",),
+        "notify_on": ("failed",),
+    }
 
 
 def test_what_runs_by_itself_needs_a_default_for_each_parameter() -> None:

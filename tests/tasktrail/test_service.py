@@ -25,7 +25,7 @@ from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.api.reader import Reader
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
-from tasktrail.events.commands import SetLimits
+from tasktrail.events.commands import SaveCheckpoint, SetLimits
 from tasktrail.events.errors import (
     CannotStartNow,
     CommandIdReused,
@@ -169,6 +169,61 @@ def test_a_repeated_command_is_answered_as_before_by_a_log_that_has_the_digest_o
     assert tasks.send(once) == first
     with pytest.raises(CommandIdReused):
         tasks.send(msgspec.structs.replace(once, options={"count": 3.0}))
+
+
+def test_a_command_id_that_a_command_to_the_service_has_used_is_refused_in_those_words(open_service: Opener) -> None:
+    """It was said to belong to task 0, which nobody can look at."""
+    tasks = open_service()
+    tasks.pause(command_id="once")
+    with pytest.raises(CommandIdReused, match=r"^Command id once was used for a command to the service\. "):
+        tasks.create_task(type="noop", command_id="once")
+    task_id = tasks.create_task(type="noop", command_id="task")
+    with pytest.raises(CommandIdReused, match=rf"^Command id task was used for task {task_id}\. "):
+        tasks.resume(command_id="task")
+
+
+def test_numbers_that_are_equal_are_the_same_in_a_repetition(open_service: Opener) -> None:
+    """Senders of some languages write 2.0 where they wrote 2. It was refused as another command."""
+    tasks = open_service()
+
+    def send(value: Any, kind: str) -> Any:
+        task: dict[str, Any] = {"type": "echo", "options": {"value": value, "count": 2.0}}
+        if kind == "task":
+            return tasks.send(CreateTask(**task, command_id=kind))
+        if kind == "graph":
+            return tasks.create_graph([{**task, "name": "a"}], command_id=kind)
+        if kind == "schedule":
+            return tasks.add_schedule("hourly", task=task, every=3600.0, command_id=kind)
+        checkpoint = Checkpoint(last_position=3.0, data={"value": value})
+        return tasks.send(SaveCheckpoint(task_id=running, checkpoint=checkpoint, command_id=kind))
+
+    running = tasks.create_task(type="patient")
+    until(tasks, running, "Started")
+    whole = [2, {"deep": [2, 2**53]}, True, "2", 0]
+    alike = ([2.0, {"deep": [2, 2.0**53]}, True, "2", -0.0], whole)
+    others = [[2.5, *whole[1:]], [True, *whole[1:]], ["2", *whole[1:]], [*whole[:2], 1, "2", 0], [*whole[:3], 2, 0]]
+    others.append([2, {"deep": [2, 2**53 + 1]}, *whole[2:]])
+    for kind in ("task", "graph", "schedule", "checkpoint"):
+        first = send(whole, kind)
+        for value in alike:
+            assert send(value, kind) == first
+        for value in others:
+            with pytest.raises(CommandIdReused):
+                send(value, kind)
+
+
+def test_a_log_that_has_the_digest_of_a_number_as_it_was_written_answers_as_before(
+    open_service: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs from before numbers that are equal were the same."""
+    once = CreateTask(type="echo", options={"value": 2.0}, command_id="once")
+    tasks = open_service()
+    with monkeypatch.context() as before:
+        before.setattr("tasktrail.api.service.alike", lambda command: command)
+        first = tasks.send(once)
+    assert tasks.send(once) == first
+    with pytest.raises(CommandIdReused):
+        tasks.send(msgspec.structs.replace(once, options={"value": 3.0}))
 
 
 def test_one_open_task_for_a_key_over_restarts_and_for_every_way_in(open_service: Opener) -> None:

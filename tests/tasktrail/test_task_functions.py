@@ -194,6 +194,47 @@ def test_the_types_defaults_hold_however_the_task_came(service: TaskService) -> 
     assert (in_graph.priority, in_graph.max_retries, in_graph.timeout) == (2, 5, 60.0)
 
 
+def test_the_receivers_of_a_type_hold_for_all_its_tasks_and_are_checked(tmp_path: Path) -> None:
+    """A type of `@handler` could name receivers to which nothing would ever be sent, and nobody was told."""
+
+    @task("watched", notify_email="me@example.org", notify_on=["failed"])
+    def watched() -> None:
+        """Work."""
+
+    @task("nobody", notify_targets=["ops"])
+    def nobody() -> None:
+        """Tell somebody whom the configuration does not know."""
+
+    @task("inside", callback_url="https://10.0.0.1/done")
+    def inside() -> None:
+        """Tell a program that the configuration does not allow."""
+
+    with inline_service(tmp_path / "data", watched, nobody, inside) as tasks:
+        own = watched.submit().task()
+        other = watched.with_fields(notify_email="you@example.org").submit().task()
+        ids = tasks.create_graph([{"name": "one", "type": "watched"}])
+        for function, field, said in (
+            (nobody, "notify_targets", "^By default of nobody: There is no target 'ops'"),
+            (inside, "callback_url", "^By default of inside: callback_url: "),
+        ):
+            with pytest.raises(InvalidValue, match=said) as caught:
+                function.submit()
+            assert caught.value.field == field
+        said = "^Task one: By default of nobody: There is no target 'ops'"
+        with pytest.raises(InvalidValue, match=said):
+            tasks.create_graph([{"name": "one", "type": "nobody"}])
+        with pytest.raises(InvalidValue, match=r"^notify_on names no end"):
+            watched.with_fields(notify_email="you@example.org", notify_on=["started"]).submit()
+        silent = watched.with_fields(notify_on=["started"]).submit().task()
+        graphed = tasks.get_task(ids["one"])
+        told = inside.with_fields(callback_url="https://example.org/done", held=True).submit().task()
+    assert (own.notify_email, own.notify_on) == ("me@example.org", ("failed",))
+    assert (other.notify_email, other.notify_on) == ("you@example.org", ("failed",))
+    assert graphed.notify_email == "me@example.org"
+    assert (silent.notify_email, silent.notify_on) == ("me@example.org", ("started",))
+    assert told.callback_url == "https://example.org/done"
+
+
 def test_repeating_a_command_is_harmless_where_the_type_has_defaults(service: TaskService) -> None:
     first = fails_twice.using(service).with_fields(command_id="once").submit()
     again = service.create_task("stubborn", command_id="once")

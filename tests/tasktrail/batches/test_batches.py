@@ -1,13 +1,16 @@
 """A batch on a real service: every file found is done once, skipped, left out or refused, and none is lost."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tasktrail.api.service import TaskService
+from tasktrail.batches.planner import Plan
 from tasktrail.batches.request import MadeBatch
 from tasktrail.events import CreateGraph, CreateTask
 from tasktrail.events.errors import (
@@ -90,18 +93,90 @@ def test_every_file_has_its_output_and_one_name_holds_the_set(
     assert service.batches() == [batch]
 
 
-@pytest.mark.parametrize("change", [{}, {"again": True}], ids=["new file", "again"])
-def test_a_batch_that_is_repeated_by_its_id_makes_no_task_twice(
+@pytest.mark.parametrize("change", [{}, {"again": True}, {"batch": ""}], ids=["as it is", "again", "unnamed"])
+def test_a_batch_that_is_repeated_by_its_id_gets_the_first_answer(
     make: Callable[..., MadeBatch], service: TaskService, folder: Path, change: dict[str, Any]
 ) -> None:
-    """The usual remedy, a new id, would have everything done once more."""
-    fields = {"batch": "letters", "command_id": "mine", **change}
-    assert lists(make(**fields)) == (3, 0, 0, 0)
+    """It was planned anew: answered with what was done by then, or refused if other tasks were due."""
+    (folder / "c.jpg").write_text("no picture")
+    fields = {"batch": "letters", "command_id": "mine", "options": {"value": 2.0}, **change}
+    first = make(**fields)
+    assert (lists(first), first.repeated) == ((3, 0, 0, 1), False)
+    again = msgspec.structs.replace(first, refused=(), repeated=True)
+    assert make(**fields) == again
     (folder / "new.txt").write_text("new")
-    with pytest.raises(CommandIdReused, match="or for this batch when other tasks were due") as caught:
-        make(**fields)
-    assert "`tasktrail batches`" in caught.value.advice
+    assert make(**{**fields, "options": {"value": 2}}, reason="again", actor="her") == again
+    shutil.rmtree(folder)
+    assert make(**fields) == again
+    assert lists(make(**{**fields, "command_id": "other"})) == (0, 0, 0, 1), "there is nothing to read any more"
     assert service.list_tasks()[1] == 3
+
+
+def test_a_batch_with_the_id_of_another_batch_or_command_is_refused(
+    make: Callable[..., MadeBatch], service: TaskService, folder: Path
+) -> None:
+    made = make(command_id="batch")
+    first = made.created[0].task_id
+    task_id = service.create_task(type="noop", command_id="task")
+    service.pause(command_id="pause")
+    for used, by in (("batch", f"task {first}"), ("task", f"task {task_id}"), ("pause", "a command to the service")):
+        with pytest.raises(CommandIdReused, match=f"^Command id {used} was used for {by}[.]"):
+            make(folder / "a.txt", command_id=used)
+    with pytest.raises(CommandIdReused):
+        service.create_graph([{"name": "file-1", "type": "noop"}], command_id="batch")
+    assert lists(make(folder / "a.txt", command_id="batch", dry_run=True)) == (0, 1, 0, 0), "it sends nothing"
+    assert service.list_tasks()[1] == 4
+
+
+def test_a_batch_that_has_created_nothing_leaves_its_id_unused(make: Callable[..., MadeBatch], folder: Path) -> None:
+    make()
+    assert lists(make(command_id="mine")) == (0, 3, 0, 0)
+    (folder / "new.txt").write_text("new")
+    made = make(command_id="mine")
+    assert (lists(made), made.repeated) == ((1, 3, 0, 0), False)
+    assert lists(make(command_id="mine")) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["new file", "nothing left to do"])
+def test_a_batch_that_is_made_while_its_repetition_is_planned_is_the_answer_to_both(
+    make: Callable[..., MadeBatch],
+    service: TaskService,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gone: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The ids of its tasks are those of the first plan, and the second may have other files."""
+    first: list[MadeBatch] = []
+    plan = service.plan_batch
+
+    def and_meanwhile(*asked: Any) -> Plan:
+        monkeypatch.undo()
+        if gone:
+            first.append(make(command_id="mine"))
+            return plan(*asked)
+        (folder / "0.txt").write_text("new")
+        planned = plan(*asked)
+        (folder / "0.txt").unlink()
+        first.append(make(command_id="mine", task={"overwrite": True}))
+        return planned
+
+    monkeypatch.setattr(service, "plan_batch", and_meanwhile)
+    second = make(command_id="mine", task={} if gone else {"overwrite": True})
+    assert second == msgspec.structs.replace(first[0], repeated=True)
+    assert [Path(one.input_file).name for one in second.created] == ["a.txt", "b.txt", "a.txt"]
+    assert service.list_tasks()[1] == 3
+
+
+def test_what_is_forgotten_of_a_batch_is_left_out_of_its_answer(service: TaskService, folder: Path) -> None:
+    service.pause(type="shout")
+    to = f"{folder.parent}/out/{{folder}}/{{stem}}.loud"
+    made = service.create_batch([folder], to, type="shout", command_id="mine")
+    kept = made.created[2]
+    for one in made.created[:2]:
+        service.cancel_task(one.task_id)
+    service.forget(0)
+    again = service.create_batch([folder], to, type="shout", command_id="mine")
+    assert again == msgspec.structs.replace(made, created=(kept,), repeated=True)
 
 
 def test_what_is_done_is_skipped_until_it_changes(
@@ -471,10 +546,10 @@ def test_files_that_vanish_after_the_plan_keep_no_other_from_its_task(
 def test_a_refusal_of_the_whole_is_no_refusal_of_a_file(
     service: TaskService, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(_graph: CreateGraph) -> NotReady:
+    async def refuse(_graph: CreateGraph, _of_batch: bytes) -> NotReady:
         return NotReady("The log cannot be written")
 
-    monkeypatch.setattr(service, "_send_graph", refuse)
+    monkeypatch.setattr(service, "_send_batch", refuse)
     with pytest.raises(NotReady, match="cannot be written"):
         service.create_batch([folder], f"{folder.parent}/out/{{folder}}/{{stem}}.loud", type="shout")
 

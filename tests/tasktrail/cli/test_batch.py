@@ -272,6 +272,20 @@ def test_what_is_being_done_already_is_not_told_as_done(capsys: pytest.CaptureFi
     ]
 
 
+def test_a_batch_is_repeated_by_its_id(cli: Callable[..., Said], tmp_path: Path) -> None:
+    first = cli(*ALL, "--batch", "letters", "--command-id", "mine", "--json").out.splitlines()
+    (tmp_path / "in" / "new.txt").write_text("new")
+    again = cli(*ALL, "--batch", "letters", "--command-id", "mine", "--json")
+    assert json.loads(again.out.splitlines()[0]) == {**json.loads(first[0]), "repeated": True}
+    assert (again.out.splitlines()[1:], again.code) == (first[1:], 0)
+    told = cli(*ALL, "--batch", "letters", "--command-id", "mine")
+    assert told.code == 0
+    assert told.out.splitlines()[0].startswith("batch letters: 3 completed")
+    assert "this command id has made the batch before" in told.out
+    other = cli(*ALL, "--batch", "others", "--command-id", "mine")
+    assert (other.code, "Command id mine was used for task 1" in other.err) == (1, True)
+
+
 def test_ctrl_c_is_told_below_the_line_of_progress(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 

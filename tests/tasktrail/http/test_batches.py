@@ -68,6 +68,30 @@ def test_what_is_no_batch_is_refused(server: HttpServer, body: Any, status: int,
     assert (answer.status_code, answer.json()["field"]) == (status, field), answer.text
 
 
+def test_a_batch_is_repeated_by_its_id_for_whoever_made_it(
+    service: TaskService, server: HttpServer, pictures: Path
+) -> None:
+    def of(user: int) -> dict[str, str]:
+        return {"authorization": f"Bearer {service.add_token(f'repeating-{user}', 'submitter', user_id=user)}"}
+
+    owner, ann, bob = AUTH, of(73), of(74)
+    body: dict[str, Any] = {"inputs": [str(pictures)], "held": True, "options": {"quality": 80}}
+    for who, name in ((owner, "owner"), (ann, "ann")):
+        body |= {"to": f"{pictures.parent}/{name}/{{stem}}.webp", "command_id": f"repeated by {name}"}
+        first = post(server, body, who).json()
+        assert (len(first["created"]), first["repeated"]) == (2, False)
+        (pictures / "a.png").rename(pictures / f"{name}.png")
+        again = post(server, {**body, "options": {"quality": 80.0}}, who)
+        assert (again.status_code, again.json()) == (202, {**first, "repeated": True})
+        other = post(server, {**body, "priority": 3}, who)
+        assert (other.status_code, other.json()["code"]) == (409, "command_id_reused")
+        assert f"used for task {first['created'][0]['task_id']}" in other.json()["detail"]
+        foreign = post(server, body, bob)
+        assert (foreign.status_code, foreign.json()["code"]) == (409, "command_id_reused")
+        assert foreign.json()["detail"].endswith("was used for another command")
+        (pictures / f"{name}.png").rename(pictures / "a.png")
+
+
 def test_a_user_sees_and_makes_only_his_own(service: TaskService, server: HttpServer, pictures: Path) -> None:
     def of(user: int) -> dict[str, str]:
         secret = service.add_token(f"batch-{user}", "submitter", user_id=user)

@@ -521,6 +521,28 @@ def test_a_command_whose_answer_is_lost_is_repeated_with_one_effect(
     assert proxy.cuts < 0
 
 
+def test_a_batch_whose_answer_is_lost_is_repeated_and_gets_the_first_answer(
+    connect: Connect,
+    proxy: Any,
+    picture: Path,
+    tmp_path: Path,
+    service: TaskService,
+    monkeypatch: pytest.MonkeyPatch,
+    document: int,
+) -> None:
+    """Without an id, what the first request had created was reported as skipped."""
+    monkeypatch.setattr(connection, "PAUSES", (0.0, 0.0, 0.0))
+    fields: dict[str, Any] = {"type": "image_thumbnail", "task": {"held": True, "document_id": document}}
+    with connect(proxy.url, token=SECRET) as client:
+        client.types()
+        proxy.cuts = 1
+        made = client.create_batch([picture], tmp_path / "small.jpg", again=True, **fields)
+    (task,), _ = service.list_tasks(TaskFilters(document_id=document))
+    assert ([one.task_id for one in made.created], made.skipped) == ([task.id], ())
+    assert made.repeated
+    assert proxy.cuts < 0
+
+
 def test_a_command_that_never_gets_an_answer_is_an_unknown_outcome_with_its_id(
     connect: Connect, proxy: Any, wish: Wish, service: TaskService, monkeypatch: pytest.MonkeyPatch, document: int
 ) -> None:
