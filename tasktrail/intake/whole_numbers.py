@@ -1,6 +1,6 @@
 """Reads whole numbers written as 6.0. JSON and its schemas have one kind of number, but the decoder has two."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -32,9 +32,12 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 def alike(command: C) -> C:
     """Return the command with 6 for each 6.0 in its plain JSON, so that two commands with equal numbers are the same.
 
+    Also a field with its default is as if it were left out. The encoder leaves out the very object of a default, but
+    writes another 1.0, which a sender has given.
+
     The command itself if nothing has to be replaced. Numbers beyond 64 bits stay as they are.
     """
-    changed: dict[str, Any] = {}
+    changed = dict[str, Any](_defaults_of(command))
     for name in _PLAIN:
         if (value := getattr(command, name, None)) and (other := _shortest(value)) is not value:
             changed[name] = other
@@ -46,6 +49,16 @@ def alike(command: C) -> C:
         if any(other is not task for other, task in zip(others, tasks, strict=True)):
             changed["tasks"] = others
     return replace(command, **changed) if changed else command
+
+
+def _defaults_of(command: Struct) -> Iterator[tuple[str, Any]]:
+    """Yield each field that has a value equal to its default but is another object, and the default."""
+    cls = type(command)
+    defaults = cls.__struct_defaults__
+    for name, default in zip(cls.__struct_fields__[-len(defaults) :], defaults, strict=True) if defaults else ():
+        value = getattr(command, name)
+        if value is not default and type(value) is type(default) and value == default:
+            yield name, default
 
 
 def _shortest(value: Any, depth: int = 0) -> Any:

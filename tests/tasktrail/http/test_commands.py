@@ -65,6 +65,23 @@ def test_the_same_command_id_gets_the_same_answer(web: httpx.Client, wish: Wish)
     assert_problem(web.post("/v1/tasks", json=wish(command_id="twice", priority=3)), 409, "command_id_reused")
 
 
+def test_a_field_that_is_left_out_is_the_same_as_its_default_by_every_way_in(
+    web: httpx.Client, client: Client, service: TaskService, wish: Wish
+) -> None:
+    """Python sends each default, and 1.0 was another command than none: its id was refused over HTTP."""
+    fields = wish(command_id="defaults")
+    first = web.post("/v1/tasks", json=fields).json()["task_id"]
+    given = {**fields, "retry_backoff": 1.0, "retry_jitter": 0.0, "estimated_time": 0, "priority": 0, "options": {}}
+    assert web.post("/v1/tasks", json=given).json()["task_id"] == first
+    assert client.create_task(**fields) == service.create_task(**fields) == first
+    assert service.send(CreateTask(**fields)).task_id == first
+    assert_problem(web.post("/v1/tasks", json={**given, "retry_backoff": 2.0}), 409, "command_id_reused")
+    client.cancel_task(first)
+    retried = client.retry_task(first, command_id="default delay")
+    again = web.post(f"/v1/tasks/{first}/retry", json={"command_id": "default delay"})
+    assert again.json()["position"] == retried.position
+
+
 def test_what_is_sent_again_gets_the_first_answer_when_its_preset_has_gone_by_every_way_in(
     open_service: Callable[..., TaskService], capsys: pytest.CaptureFixture[str]
 ) -> None:
