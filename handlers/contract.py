@@ -6,7 +6,7 @@ from functools import cache, reduce
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -348,6 +348,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
         _check_plain(self)
         _check_estimate(self.name, self.estimate)
         _check_callable(self.name, check=self.check, uses_up=self.uses_up)
+        _check_run(self.name, self.run)
         _check_places(self.name, run=self.run, probe=self.probe, checkup=self.checkup, check_result=self.check_result)
         _check_paths(self.name, reads=self.reads, writes=self.writes)
         _check_words(self.name, self.programs, self.output_suffix)
@@ -432,10 +433,13 @@ def handler(
 ) -> Callable[[H], H]:
     """Make a function or class the handler of task type `name`; `async def` runs in an event loop of its own.
 
-    A class is instantiated without arguments for each attempt and called with the context. The first line of the
-    docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for arguments that make no
-    sense.
+    A class is instantiated without arguments for each attempt, and the instance is called with the context. The first
+    line of the docstring is the summary that `tasktrail types` shows. Raises TypeError or ValueError for arguments that
+    make no sense.
     """
+    if not isinstance(name, str):
+        called = getattr(name, "__name__", "name")
+        raise TypeError(f'@handler needs the name of the task type, as in @handler("{called}")')
 
     def mark(target: H) -> H:
         task_type = TaskType(
@@ -632,6 +636,36 @@ def _check_places(name: str, **places: object) -> None:
             raise ValueError(f"{name}: {field} has to be package.module:function, not {place!r}")
         if not (place is None or isinstance(place, str) or callable(place)):
             raise TypeError(f"{name}: {field} has to be a function or package.module:function, not {place!r}")
+
+
+def _check_run(name: str, run: object) -> None:
+    """Refuse a handler that cannot be called with the context alone: every attempt would fail."""
+    if isinstance(run, type):
+        method = next((vars(base)["__call__"] for base in run.__mro__ if "__call__" in vars(base)), None)
+        if method is None:
+            raise TypeError(f"{name}: the class has to have a method __call__(self, context), which is the handler")
+        if why := _why_not_callable(run):
+            raise TypeError(f"{name}: the class is made anew for each attempt, without arguments, but {why}")
+        why = _why_not_callable(method, None, None) if isinstance(method, FunctionType) else ""
+    else:
+        why = _why_not_callable(run, None) if callable(run) else ""
+    if why:
+        raise TypeError(f"{name}: the handler is called with the context and nothing else, but {why}")
+
+
+def _why_not_callable(function: Any, *arguments: None) -> str:
+    """Return why the function cannot be called with so many arguments; empty if it can, or if it does not say."""
+    import inspect  # noqa: PLC0415 - the built-in types name their functions by texts, so most processes do not need it
+
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False)  # those of a decorator's own function count
+    except Exception:  # noqa: BLE001 - of foreign code: it is not written in Python, or its annotations cannot be read
+        return ""
+    try:
+        parameters.bind(*arguments)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def _check_words(name: str, programs: object, output_suffix: str) -> None:

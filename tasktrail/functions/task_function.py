@@ -390,7 +390,9 @@ def _checked_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
                 "a schedule that is made by hand (`tasktrail schedule add`)."
             )
             known = field in CreateTask.__struct_fields__
-            reason = f"{field} is given with each task" if known else unknown_field(field, CreateTask).message
+            reason = (
+                f"{field} is given with each task" if known else unknown_field(field, CreateTask, own=False).message
+            )
             raise InvalidFunction(f"@task of {name}: {reason}", remedy=remedy)
     try:
         usual = command_from_fields(CreateTask, {"type": name, **fields})

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from ..events import Command, CreateTask, GraphTask, TasktrailError
+from ..events import Checkpoint, Command, CreateTask, GraphTask, TasktrailError
 from ..events.commands import BatchName, LocalName, RateName, RateText, ScheduleName, SourceName, TraceContext, UserKey
 from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed, UnknownType
 from ..handlers.contract import TaskType
@@ -31,10 +31,24 @@ _ANY_KEY = "[...]"
 _EMPTY = '""'
 
 
-def unknown_field(name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "") -> Malformed:
-    """Make the error for a field that `kind` does not have, with the nearest one that it has. `field`: its place."""
-    hint = _nearest(name, kind.__struct_fields__ if kind else ())
+def unknown_field(
+    name: str, kind: type[msgspec.Struct] | None, *, field: str = "", remedy: str = "", own: bool = True
+) -> Malformed:
+    """Make the error for a field that `kind` does not have, with the nearest one that it has. `field`: its place.
+
+    Without a near one, and with `own`, the error says which field takes names of the sender's own.
+    """
+    fields = kind.__struct_fields__ if kind else ()
+    hint = _nearest(name, fields)
+    if own and not hint and "options" in fields:
+        hint = "; what the task type takes goes into `options`"
+    elif own and not hint and "data" in fields:
+        hint = "; values of your own go into `data`"
     return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
+
+
+_INNER: dict[str, type[msgspec.Struct]] = {"task": CreateTask, "checkpoint": Checkpoint}
+"""A field of a command → the Struct in it."""
 
 
 def _nearest(name: str, choices: Sequence[str]) -> str:
@@ -70,7 +84,7 @@ def refusal(
         return Malformed(f"`{name}` has to be given{more}", field=name)
     if match := _UNKNOWN.fullmatch(text):
         if field:
-            inner = GraphTask if field.startswith("tasks[") else CreateTask if field == "task" else None
+            inner = GraphTask if field.startswith("tasks[") else _INNER.get(field)
             return unknown_field(match[1], inner, field=f"{field}.{match[1]}")
         return unknown_field(match[1], kind or _BY_TAG.get(str(_values(sent).get("command"))))
     if text == "Input data was truncated":

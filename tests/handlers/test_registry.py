@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from enum import Enum
+from functools import partial, wraps
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -227,6 +229,60 @@ def test_errors_of_a_type_that_are_no_tuple_of_classes_are_refused(errors: Any) 
 def test_what_a_type_cannot_be_is_refused_where_it_is_declared(field: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=rf"mine: {field}\b"):
         handler("mine", **{field: value})(lambda _context: None)
+
+
+def _without_context() -> None: ...
+
+
+def _with_more(_context: object, _path: str) -> None: ...
+
+
+class _MadeWithContext:
+    def __init__(self, context: object) -> None: ...
+
+    def __call__(self, context: object) -> None: ...
+
+
+class _NotCallable:
+    def run(self, context: object) -> None: ...
+
+
+class _CalledWithout:
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (_without_context, "called with the context and nothing else, but too many"),
+        (_with_more, "called with the context and nothing else, but missing a required argument: '_path'"),
+        (_MadeWithContext, "made anew for each attempt, without arguments, but missing a required argument: 'context'"),
+        (_NotCallable, r"has to have a method __call__\(self, context\)"),
+        (_CalledWithout, "called with the context and nothing else, but too many"),
+    ],
+)
+def test_a_handler_that_cannot_be_called_with_a_context_is_refused_where_it_is_declared(run: Any, said: str) -> None:
+    """The service started, and each attempt failed."""
+    with pytest.raises(TypeError, match=f"^mine: .*{said}"):
+        handler("mine")(run)
+
+
+def test_what_can_be_called_with_a_context_is_a_handler() -> None:
+    class Static:
+        @staticmethod
+        def __call__(context: object) -> None: ...
+
+    @wraps(_with_more)
+    def decorated(context: object) -> None: ...
+
+    for run in (Static, decorated, partial(_with_more, _path="/"), print, lambda *_: None, Mock()):
+        assert TaskType(name="mine", summary="", run=run).run is run
+
+
+def test_a_handler_without_a_name_is_told_how_to_get_one() -> None:
+    """It was taken for the name, so the module seemed to have no handler."""
+    with pytest.raises(TypeError, match=r'as in @handler\("_with_more"\)$'):
+        handler(_with_more)  # type: ignore[arg-type]  # a likely slip
 
 
 def test_relative_paths_of_a_type_are_refused() -> None:

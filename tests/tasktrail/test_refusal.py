@@ -144,6 +144,16 @@ def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any],
     ("decode", "body", "message"),
     [
         (decode_create, b'{"type": "noop", "option": {}}', "There is no field `option`; did you mean `options`?"),
+        (
+            decode_create,
+            b'{"type": "noop", "zz": 1}',
+            "There is no field `zz`; what the task type takes goes into `options`",
+        ),
+        (
+            decode_command,
+            b'{"command": "save_checkpoint", "task_id": 1, "checkpoint": {"zz": 1}}',
+            "There is no field `zz`; values of your own go into `data`",
+        ),
         (decode_command, b'{"command": "cancle_task"}', "Invalid value 'cancle_task'; did you mean `cancel_task`?"),
         (decode_create, b'{"command": "cancel_task"}', "`cancel_task` is not the command that belongs here"),
         (
