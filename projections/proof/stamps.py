@@ -48,13 +48,14 @@ def request_for(text: str) -> TimeStampRequest:
     return TimestampRequestBuilder().data(text.encode()).hash_algorithm(HashAlgorithm.SHA256).build()
 
 
-def is_answer(answer: bytes) -> bool:
-    """Whether these bytes are the answer of a time authority at all, be it a stamp or a refusal."""
+def is_answer(content: bytes) -> bool:
+    """Whether this is the answer of a time authority at all, be it a stamp or a refusal."""
     try:
-        _read(answer)
+        response = _read(content)
+        with _readable():
+            return bool(response.status or response.tst_info.message_imprint.message)
     except SealUnfit:
         return False
-    return True
 
 
 def time_in(request: TimeStampRequest, answer: bytes) -> str:

@@ -19,6 +19,7 @@ from histories import BEGIN, Journal, random_history
 from sealed_logs import Sealed
 from time_authority import TimeAuthority
 
+from tasktrail.actors.delivery.post import MAX_ANSWER
 from tasktrail.actors.stamping import have_stamped
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
@@ -135,6 +136,41 @@ def test_an_authority_that_does_not_stamp_is_told_and_nothing_is_kept(
     with TimeAuthority(tmp_path / "tsa", changing) as authority, pytest.raises(NoStamp, match=words):
         have_stamped(seal, authority.url, context=context())
     assert not seal.path.with_suffix(".tsr").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "advice"),
+    [
+        ("text/html; charset=utf-8", "(text/html)", "See whether this is the address"),
+        ("", "what it has answered is no answer of a time authority", "See whether this is the address"),
+        (
+            "application/timestamp-reply",
+            "(application/timestamp-reply) is no answer of a time authority",
+            "Ask again later",
+        ),
+    ],
+)
+def test_a_page_in_place_of_a_stamp_is_told_as_what_it_is(
+    log: Log, tmp_path: Path, kind: str, told: str, advice: str
+) -> None:
+    page = b"<!DOCTYPE html><title>Sign in</title>"
+    with (
+        TimeAuthority(tmp_path / "tsa", lambda _: (200, page), kind=kind) as authority,
+        pytest.raises(NoStamp) as error,
+    ):
+        have_stamped(log.sealed(), authority.url, context=context())
+    assert told in error.value.message
+    assert "ASN.1" not in error.value.message
+    assert advice in error.value.advice
+
+
+def test_an_answer_that_is_too_long_for_a_stamp_is_told_as_such(log: Log, tmp_path: Path) -> None:
+    with (
+        TimeAuthority(tmp_path / "tsa", lambda _: (200, b"x" * (MAX_ANSWER + 1))) as authority,
+        pytest.raises(NoStamp, match="its answer is longer than 65536 bytes") as error,
+    ):
+        have_stamped(log.sealed(), authority.url, context=context())
+    assert "See whether this is the address" in error.value.advice
 
 
 def test_a_redirect_is_not_followed_and_told_with_its_address(log: Log, tmp_path: Path) -> None:

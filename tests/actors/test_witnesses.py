@@ -317,13 +317,15 @@ def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_fr
         (302, b"", "refused", "HTTP 302"),
         (409, b"nonsense", "refused", "HTTP 409"),
         (409, b"1", "refused", "HTTP 409"),
-        (409, b"2\n", "refused", "HTTP 409"),
+        (409, b"2\n", "refused", "although the request goes on from the 2 records that it says it has signed"),
+        (409, b"0\n", "refused", "although the request goes on from the 0 records that it says it has signed"),
         (409, b"3\n", "contradicted", "other records"),
         (409, b"4\n", "contradicted", "it has signed 4 records, and this log has only 3"),
         (409, b"9999999999999999999999\n", "refused", "HTTP 409"),
         (422, b"", "contradicted", "other records"),
         (200, b"", "refused", "no signature of the key"),
-        (200, b"\xff\x00" * 40_000, "refused", "no signature of the key"),
+        (200, b"\xff\x00" * 32_768, "refused", "no signature of the key"),
+        (200, b"\xff\x00" * 32_769, "refused", "its answer is longer than 65536 bytes"),
         (200, "— w AAAA\n".encode(), "refused", "no signature of the key"),
     ],
 )
@@ -338,6 +340,25 @@ def test_each_answer_is_told_as_what_it_is_and_the_seal_is_there(
     assert len(witness.asked) <= 3
     assert log.seal() == before
     assert log.witnessed(witness.named).witnessed[0].position == 0
+
+
+def test_the_advice_about_a_witness_that_contradicts_itself_is_not_about_its_address(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    (asked,) = log.show(scripted(lambda _body: (409, b"2\n")).named)
+    assert "address" not in asked.remedy
+    assert "operator" in asked.remedy
+
+
+def test_a_witness_that_names_another_size_each_time_is_asked_again_with_the_next_seal(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    sizes = iter((b"1\n", b"2\n", b"3\n"))
+    witness = scripted(lambda _body: (409, next(sizes)))
+    (asked,) = log.show(witness.named)
+    assert (asked.outcome, len(witness.asked)) == ("absent", 3)
+    assert asked.message == "it has signed another seal meanwhile, of 3 records"
+    assert asked.remedy == "Nothing: it is asked again with the next seal."
 
 
 def test_a_redirect_is_not_followed_and_told_with_its_address(

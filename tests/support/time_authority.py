@@ -39,7 +39,8 @@ class TimeAuthority:
     """One with a root of its own. `changing` may change what it answers, or replace it. `clock`: the signer's name.
 
     `key`: makes the signer's key. `digest`: with which it signs, and names its certificate.
-    `location`: it redirects there. `endless`: it does not end its answers until it is closed.
+    `kind`: the content type of its answers. `location`: it redirects there.
+    `endless`: it does not end its answers until it is closed.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TimeAuthority:
         *,
         key: Callable[[], CertificateIssuerPrivateKeyTypes] = lambda: ec.generate_private_key(ec.SECP256R1()),
         digest: str = "sha256",
+        kind: str = "application/timestamp-reply",
         location: str = "",
         endless: bool = False,
     ) -> None:
@@ -69,6 +71,8 @@ class TimeAuthority:
                 assert self.headers["content-type"] == "application/timestamp-query"
                 status, content = changing(outer.answer(body)) if changing else (200, outer.answer(body))
                 self.send_response(302 if location else status)
+                if kind:
+                    self.send_header("content-type", kind)
                 if location:
                     self.send_header("location", location)
                 if not endless:
