@@ -33,6 +33,7 @@ ANSWER_WITHIN = 20.0
 _TIMES_ASKED = 3
 """How often one is asked: if the log is sealed in two places, the size that it has signed may grow meanwhile."""
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
+_SIGNATURE = re.compile("^— ".encode(), re.MULTILINE)
 
 WitnessOutcome: TypeAlias = Literal["signed", "absent", "refused", "contradicted"]
 
@@ -140,6 +141,8 @@ class _Sealed:
                     return not_signed("absent", self._poster.incomplete, _LATER.format(key.name))
                 if answer.is_long:
                     return not_signed("refused", TOO_LONG, _WRONG_URL)
+                if not _SIGNATURE.search(answer.content):  # of nobody, so it is most likely a page of something else
+                    return not_signed("refused", "what it has answered is no signature", _WRONG_URL)
                 return not_signed("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
         return WitnessResult(witness=key.name, url=witness.url, outcome="signed", at=key.signed_at(self._seal.note))
 

@@ -323,8 +323,8 @@ def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_fr
         (409, b"4\n", "contradicted", "it has signed 4 records, and this log has only 3"),
         (409, b"9999999999999999999999\n", "refused", "HTTP 409"),
         (422, b"", "contradicted", "other records"),
-        (200, b"", "refused", "no signature of the key"),
-        (200, b"\xff\x00" * 32_768, "refused", "no signature of the key"),
+        (200, b"", "refused", "what it has answered is no signature"),
+        (200, b"\xff\x00" * 32_768, "refused", "what it has answered is no signature"),
         (200, b"\xff\x00" * 32_769, "refused", "its answer is longer than 65536 bytes"),
         (200, "— w AAAA\n".encode(), "refused", "no signature of the key"),
     ],
@@ -348,6 +348,21 @@ def test_the_advice_about_a_witness_that_contradicts_itself_is_not_about_its_add
     (asked,) = log.show(scripted(lambda _body: (409, b"2\n")).named)
     assert "address" not in asked.remedy
     assert "operator" in asked.remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        ("<!DOCTYPE html><title>Sign in — now</title>", "whether its address is right"),
+        ("— w AAAA\n", "whether its key is right"),
+        ("— x AAAA\n", "whether its key is right"),
+    ],
+)
+def test_the_advice_about_an_answer_without_our_signature_is_about_the_address_unless_others_have_signed(
+    log: Log, scripted: Callable[..., ScriptedWitness], content: str, advice: str
+) -> None:
+    (asked,) = log.show(scripted(lambda _body: (200, content.encode())).named)
+    assert advice in asked.remedy
 
 
 def test_a_witness_that_names_another_size_each_time_is_asked_again_with_the_next_seal(
