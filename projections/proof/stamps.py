@@ -96,8 +96,9 @@ class Authorities:
         try:
             self._verifier = VerifierBuilder(roots=x509.load_pem_x509_certificates(read_small(path, _LARGEST))).build()
         except (OSError, ValueError) as error:
+            why = f": {error.strerror}" if isinstance(error, OSError) else ""  # a library's words help nobody here
             raise SealUnfit(
-                f"{path} has no certificates in PEM: {error}",
+                f"{path} has no certificates in PEM{why}",
                 field="authority",
                 remedy="Name a file with the root certificate of the time authority, as the authority publishes it.",
             ) from error

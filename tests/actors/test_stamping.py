@@ -331,5 +331,6 @@ def test_the_authoritys_own_certificate_alone_does_not_suffice_as_with_openssl(l
 @pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_a_file_without_certificates_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "roots.pem").write_text(content)
-    with pytest.raises(SealUnfit, match="has no certificates"):
+    with pytest.raises(SealUnfit, match="has no certificates") as told:
         Authorities(tmp_path / "roots.pem")
+    assert told.value.message.endswith("roots.pem has no certificates in PEM")

@@ -27,7 +27,7 @@ from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.state import create
 from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit
-from tasktrail.projections.proof.notes import WitnessKey
+from tasktrail.projections.proof.notes import PrivateKey, PublicKey, WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files, with_signature
 from tasktrail.projections.proof.witness_list import Witness, add_witness, read_witnesses
 from tasktrail.projections.verification import Verification, verify
@@ -455,9 +455,33 @@ def test_an_address_that_leads_nowhere_is_told_and_the_others_are_asked(
 
 def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:
     log.seal()
-    for text in ("", "a+b+c", log.key):
-        with pytest.raises(SealUnfit, match="not the key of a witness"):
+    told = {
+        "": "it does not have the form NAME[+]HASH[+]KEY",
+        "a": "it does not have the form NAME[+]HASH[+]KEY",
+        "a+b+c": "it does not have the form NAME[+]HASH[+]KEY",
+        "a+b+\u00e9": "it does not have the form NAME[+]HASH[+]KEY",
+        "a+00000000+BQ==": "it is of the kind 5, and 4 [(]Ed25519[)] is needed",
+        log.key: "it is the key of a log",
+    }
+    for text, why in told.items():
+        with pytest.raises(SealUnfit, match=f"not the key of a witness: {why}") as error:
             WitnessKey(text)
+        assert "as the operator of the witness publishes it" in error.value.advice
+
+
+@pytest.mark.parametrize("rest", ["a", "a+b+c", "a+b+\u00e9", "a+b+"])
+def test_what_is_no_private_key_is_refused_with_the_form_of_one(rest: str) -> None:
+    with pytest.raises(SealUnfit) as error:
+        PrivateKey(f"PRIVATE+KEY+{rest}")
+    assert error.value.message.endswith("it does not have the form PRIVATE+KEY+NAME+HASH+KEY")
+
+
+def test_what_is_no_key_of_seals_is_refused(log: Log, scripted: Callable[..., ScriptedWitness]) -> None:
+    log.seal()
+    for text, why in (("", "NAME[+]HASH[+]KEY"), (scripted().key, "it is the key of a witness")):
+        with pytest.raises(SealUnfit, match=f"not the key of a seal: .*{why}") as error:
+            PublicKey(text)
+        assert "as `tasktrail seal` shows it" in error.value.advice
 
 
 def test_signatures_that_come_to_several_processes_at_once_are_all_kept(
