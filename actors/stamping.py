@@ -10,12 +10,15 @@ import httpx
 from ..events.log.files import read_small
 from ..projections.errors import NoStamp, SealUnfit
 from ..projections.proof.seals import Seal, alone, write_durably
-from ..projections.proof.stamps import kept_time, request_for, time_in
+from ..projections.proof.stamps import is_answer, kept_time, request_for, time_in
 from .delivery.attempt import DELIVER_WITHIN, Deadline
-from .delivery.post import Poster
+from .delivery.post import TOO_LONG, HttpAnswer, Poster
 from .delivery.ssrf import EndpointRefused, host_port
 
 _HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktrail"}
+_STAMP_KIND = "application/timestamp-reply"
+_LONGEST_KIND = 60
+"""Characters of a content type that a message shows."""
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _WRONG_URL = "The seal is there. See whether this is the address at which the authority makes stamps (RFC 3161)."
 
@@ -35,7 +38,7 @@ def have_stamped(
     """Ask a time authority for a stamp, and keep it beside the seal.
 
     If the seal has a stamp, of whatever authority, nobody is asked: a later one would prove less. One that cannot be
-    read as a stamp of this seal is replaced.
+    read as a stamp of this seal, or whose signature does not match it, is replaced.
 
     Args:
         seal: the seal.
@@ -65,13 +68,25 @@ def have_stamped(
     try:
         at = time_in(request, answer.content)
     except SealUnfit as error:
-        why = poster.incomplete if answer.is_cut else error.message
-        raise NoStamp(f"{url} has not stamped the seal: {why}") from error
+        why, remedy = (poster.incomplete, "") if answer.is_cut else _in_words(answer, error)
+        raise NoStamp(f"{url} has not stamped the seal: {why}", remedy=remedy) from error
     with alone(seal.path.parent):
         if kept := _kept(seal):  # of another process, meanwhile
             return kept
         write_durably(seal.stamp, answer.content)
     return SealStamp(at, is_new=True)
+
+
+def _in_words(answer: HttpAnswer, error: SealUnfit) -> tuple[str, str]:
+    """Why an answer is no stamp, and what to do if it is not to ask again later."""
+    if answer.is_long:
+        return TOO_LONG, _WRONG_URL
+    if is_answer(answer.content):
+        return error.message, ""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+    what = f" ({kind[:_LONGEST_KIND]})" if kind else ""
+    # A stamp that was damaged on its way is to be asked for again; a page in its place comes from another address.
+    return f"what it has answered{what} is no answer of a time authority", "" if kind == _STAMP_KIND else _WRONG_URL
 
 
 def _kept(seal: Seal) -> SealStamp | None:

@@ -25,7 +25,7 @@ from ..projections.proof.notes import PublicKey, WitnessKey
 from ..projections.proof.seals import Seal, last_signed, with_signature
 from ..projections.proof.witness_list import Witness
 from .delivery.attempt import Deadline
-from .delivery.post import HttpAnswer, Poster
+from .delivery.post import TOO_LONG, HttpAnswer, Poster
 from .delivery.ssrf import EndpointRefused, host_port
 
 ANSWER_WITHIN = 20.0
@@ -33,6 +33,7 @@ ANSWER_WITHIN = 20.0
 _TIMES_ASKED = 3
 """How often one is asked: if the log is sealed in two places, the size that it has signed may grow meanwhile."""
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
+_SIGNATURE = re.compile("^— ".encode(), re.MULTILINE)
 
 WitnessOutcome: TypeAlias = Literal["signed", "absent", "refused", "contradicted"]
 
@@ -138,6 +139,10 @@ class _Sealed:
             except SealUnfit as error:
                 if answer.is_cut:
                     return not_signed("absent", self._poster.incomplete, _LATER.format(key.name))
+                if answer.is_long:
+                    return not_signed("refused", TOO_LONG, _WRONG_URL)
+                if not _SIGNATURE.search(answer.content):  # of nobody, so it is most likely a page of something else
+                    return not_signed("refused", "what it has answered is no signature", _WRONG_URL)
                 return not_signed("refused", f"it has answered, but: {error.message}", _WRONG_KEY)
         return WitnessResult(witness=key.name, url=witness.url, outcome="signed", at=key.signed_at(self._seal.note))
 
@@ -174,6 +179,11 @@ class _Sealed:
             return "absent", f"it has signed a newer seal meanwhile, of {signed}", _NEXT_SEAL
         if seen == old == size or status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return "contradicted", "it has signed a log with other records, which this one does not continue", _COMPARE
+        if seen is not None and seen == old:
+            message = "it refuses (HTTP 409), although the request goes on from the {} that it says it has signed"
+            return "refused", message.format(counted(seen, "record")), _TELL_OPERATOR
+        if seen is not None:
+            return "absent", f"it has signed another seal meanwhile, of {counted(seen, 'record')}", _NEXT_SEAL
         introduce = f"Give its operator the origin {self._key.name} and the public key {self._key.text}"
         if status == HTTPStatus.NOT_FOUND:
             return "refused", "it does not know this log (HTTP 404)", introduce
@@ -191,6 +201,7 @@ _HEADERS = {"content-type": "text/plain; charset=utf-8", "user-agent": "tasktrai
 _WRONG_URL = "See whether its address is right: `tasktrail witness list` shows it."
 _WRONG_KEY = "See whether its key is right: `tasktrail witness list` shows it."
 _NEXT_SEAL = "Nothing: it is asked again with the next seal."
+_TELL_OPERATOR = "Tell its operator that the witness contradicts itself. It is asked again with the next seal."
 _LATER = f"{_NEXT_SEAL} If it is gone for good, take it out with `tasktrail witness remove {{}}`."
 _COMPARE = (
     "This is an older copy, or the past was changed. Keep log and seals as evidence, and run "

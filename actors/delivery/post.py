@@ -30,6 +30,8 @@ class HttpAnswer(NamedTuple):
     """The first `MAX_ANSWER` bytes at most."""
     is_cut: bool
     """Whether the deadline was over before the answer ended. One without a length reads as complete all the same."""
+    is_long: bool
+    """Whether it is longer than `MAX_ANSWER` bytes. The rest was not read: it may have no end."""
     redirect: str
     """The address to which it redirects; empty: it does not."""
 
@@ -37,6 +39,9 @@ class HttpAnswer(NamedTuple):
         """The status, and where a redirect leads to."""
         leads_to = f", a redirect to {self.redirect}, which is not followed" if self.redirect else ""
         return f"HTTP {self.status}{leads_to}"
+
+
+TOO_LONG = f"its answer is longer than {MAX_ANSWER} bytes"
 
 
 class Poster:
@@ -85,9 +90,9 @@ class Poster:
             ) as client,
             client.stream("POST", url, content=content, headers=dict(headers)) as response,
         ):
-            content = _read(response)
+            content, is_long = _read(response)
             redirect = "" if response.next_request is None else str(response.next_request.url)
-            return HttpAnswer(response.status_code, response.headers, content, deadline.cut, redirect)
+            return HttpAnswer(response.status_code, response.headers, content, deadline.cut, is_long, redirect)
 
     def why_not(self, error: Exception, deadline: Deadline) -> str:
         """Why there was no answer, in words."""
@@ -103,11 +108,11 @@ class Poster:
         return f"no complete answer within {self._all_within:g} s"
 
 
-def _read(response: httpx.Response) -> bytes:
-    """Read the raw body of the answer, at most `MAX_ANSWER` bytes of it."""
+def _read(response: httpx.Response) -> tuple[bytes, bool]:
+    """Read the raw body of the answer, at most `MAX_ANSWER` bytes of it. Also returns whether there is more."""
     kept = b""
     for chunk in response.iter_raw():
         kept += chunk
-        if len(kept) >= MAX_ANSWER:
+        if len(kept) > MAX_ANSWER:
             break
-    return kept[:MAX_ANSWER]
+    return kept[:MAX_ANSWER], len(kept) > MAX_ANSWER

@@ -13,7 +13,6 @@ A note is text, an empty line, and a line for each signature:
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -36,6 +35,12 @@ _NOT_SIGNED = (
     "evidence, outside the folder, and put a copy that was kept elsewhere in its place. The newest seal is signed "
     "again with `tasktrail seal`. This alone does not mean that the log was changed."
 )
+SEALS_KEY = (
+    "Name the file of a key, or the key itself: NAME+HASH+KEY, as `tasktrail seal` shows it. If the file should have "
+    "it, put a copy that was kept elsewhere in its place."
+)
+WITNESS_KEY = "Name the file of a key, or the key itself: NAME+HASH+KEY, as the operator of the witness publishes it."
+_KINDS = {_ED25519: "the key of a log", _COSIGNATURE: "the key of a witness"}
 _SHORT = 4
 """Bytes of a key's hash that name it."""
 _TIMESTAMP = 8
@@ -75,7 +80,7 @@ class PublicKey:
         try:
             self.name, self._hash, self._key = _verifier(text, _ED25519)
         except ValueError as error:
-            raise SealUnfit(f"This is not the key of a seal: {error}", field="key") from error
+            raise SealUnfit(f"This is not the key of a seal: {error}", field="key", remedy=SEALS_KEY) from error
         self.text = _as_text(self.name, self._hash, _ED25519, self._key)
 
     def opened(self, note: str) -> LogCheckpoint:
@@ -113,7 +118,7 @@ class WitnessKey:
         try:
             self.name, self._hash, self._key = _verifier(text, _COSIGNATURE)
         except ValueError as error:
-            raise SealUnfit(f"This is not the key of a witness: {error}", field="key") from error
+            raise SealUnfit(f"This is not the key of a witness: {error}", field="key", remedy=WITNESS_KEY) from error
         self.text = _as_text(self.name, self._hash, _COSIGNATURE, self._key)
 
     def signed_at(self, note: str) -> str:
@@ -169,12 +174,14 @@ class PrivateKey:
         try:
             if not text.startswith(_PRIVATE):
                 raise ValueError(f"it does not begin with {_PRIVATE}")
-            name, _, key = text.strip().removeprefix(_PRIVATE).split("+", 2)
-            raw = base64.b64decode(key, validate=True)
+            name, _, key = (*text.strip().removeprefix(_PRIVATE).split("+", 2), "", "")[:3]
+            raw = _bytes_of(key)
+            if not raw:
+                raise ValueError(f"it does not have the form {_PRIVATE}NAME+HASH+KEY")
             if raw[:1] != _ED25519:
                 raise ValueError("it is of another kind than Ed25519")
             self._key = Ed25519PrivateKey.from_private_bytes(raw[1:])
-        except (ValueError, binascii.Error) as error:
+        except ValueError as error:
             raise SealUnfit(f"The file holds no private key for seals: {error}", field="seal_key") from error
         public = _ED25519 + self._key.public_key().public_bytes_raw()
         self._hash = _key_hash(name, public)
@@ -203,11 +210,15 @@ def _key_hash(name: str, public: bytes) -> bytes:
 
 def _verifier(text: str, algorithm: bytes) -> tuple[str, bytes, Ed25519PublicKey]:
     """The name, the hash and the key of `NAME+HASH+KEY`. Raises `ValueError`."""
-    name, named, key = text.strip().split("+", 2)
-    raw = base64.b64decode(key, validate=True)
+    name, hashed, key = (*text.strip().split("+", 2), "", "")[:3]
+    raw = _bytes_of(key)
+    if not raw:
+        raise ValueError("it does not have the form NAME+HASH+KEY")
     if raw[:1] != algorithm:
-        raise ValueError(f"its kind is {raw[0] if raw else 'missing'}, and {algorithm[0]} (Ed25519) is needed")
-    if bytes.fromhex(named) != _key_hash(name, raw):
+        raise ValueError(
+            f"it is {_KINDS.get(raw[:1], f'of the kind {raw[0]}, and {algorithm[0]} (Ed25519) is needed')}"
+        )
+    if hashed.lower() != _key_hash(name, raw).hex():
         raise ValueError("its parts do not belong together")
     return name, _key_hash(name, raw), Ed25519PublicKey.from_public_bytes(raw[1:])
 

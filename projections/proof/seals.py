@@ -22,7 +22,7 @@ from ...events.recorded import Recorded, to_the_second
 from ..errors import NotAsSealed, SealUnfit
 from ..notices import log_id
 from .merkle import GrowingRoot, Tree
-from .notes import LONGEST_NOTE, LogCheckpoint, PrivateKey, PublicKey, WitnessKey
+from .notes import LONGEST_NOTE, SEALS_KEY, LogCheckpoint, PrivateKey, PublicKey, WitnessKey
 from .trees import Trees
 
 if TYPE_CHECKING:
@@ -275,11 +275,11 @@ def read_key(path: Path) -> PublicKey:
     try:
         return PublicKey(text)
     except SealUnfit as error:
-        raise SealUnfit(f"{path}: {error.message}", field="key") from error
+        raise SealUnfit(f"{path}: {error.message}", field="key", remedy=error.advice) from error
 
 
-def key_text(path: Path) -> str:
-    """The text in a file with a public key. Raises `SealUnfit`."""
+def key_text(path: Path, remedy: str = SEALS_KEY) -> str:
+    """The text in a file with a public key. Raises `SealUnfit`, with that remedy."""
     try:
         with open(path, encoding="utf-8", opener=plain_file) as file:
             return file.read(LONGEST_NOTE)
@@ -288,7 +288,7 @@ def key_text(path: Path) -> str:
         raise SealUnfit(
             f"There is no public key in {path}: {why}",
             field="key",
-            remedy="Name the file of a key, or the key itself: NAME+HASH+KEY, as `tasktrail seal` shows it.",
+            remedy=remedy,
         ) from error
 
 

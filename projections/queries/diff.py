@@ -101,6 +101,7 @@ class _Span:
                 f"The end, position {self.last}, lies before the beginning, position {self.first}",
                 field="to",
                 status=CONTRADICTION,
+                remedy="Name an earlier beginning, or a later end.",
             )
         self._moments = self._moment(begin, self.first), self._moment(end, self.last)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..events.counted import counted
+from ..events.existence import exists
 from ..words import size
 from .command import CliCommand, pass_session
 from .failing import json_bytes
@@ -136,7 +137,8 @@ def write_export(
             write_rows(export, form_of(form, what, source, as_written=as_written), write, progress)
             sys.stdout.buffer.flush()
             return
-        statement = out.with_name(f"{out.name}.intoto.json") if signer else None
+        beside = out.with_name(f"{out.name}.intoto.json")
+        statement = beside if signer else None
         # Both files get their names at the end, or neither: what cannot be signed is not exported.
         with whole_file(statement) if statement else nullcontext() as part:
 
@@ -154,8 +156,15 @@ def write_export(
         one = {"log": "record", "tasks": "task", "attempts": "attempt"}[what]
         rows = counted(written.rows, one)
         say(f"{plain(str(out))}: {rows} as of position {export.position}, {size(written.size)}")
-        if statement:
-            say(f"signed: {plain(str(statement))}")
+        _say_what_is_signed(beside, signed=bool(statement))
+
+
+def _say_what_is_signed(statement: Path, *, signed: bool) -> None:
+    """Tell of the statement beside the file: the new one, or one that is left from an earlier export."""
+    if signed:
+        say(f"signed: {plain(str(statement))}")
+    elif exists(statement):
+        say(f"{plain(str(statement))} is of an earlier export: remove it, or sign this one with --sign")
 
 
 def _bar(out: Path | None) -> "AbstractContextManager[Callable[[int, int], None]]":

@@ -52,10 +52,13 @@ def authorities_in(path: Path | None) -> "Authorities | None":
 
 def witness_keys(keys: Iterable[str]) -> "list[WitnessKey]":
     """Return the keys that were given, as texts or as files. Raises `SealUnfit`."""
-    from ..projections.proof.notes import WitnessKey
+    from ..projections.proof.notes import WITNESS_KEY, WitnessKey
     from ..projections.proof.seals import key_text
 
-    return [WitnessKey(text if "+" in text and not exists(Path(text)) else key_text(Path(text))) for text in keys]
+    return [
+        WitnessKey(text if "+" in text and not exists(Path(text)) else key_text(Path(text), WITNESS_KEY))
+        for text in keys
+    ]
 
 
 def refuse_no_address(address: str, remedy: str) -> None:

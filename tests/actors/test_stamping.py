@@ -4,23 +4,28 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
 from histories import BEGIN, Journal, random_history
 from sealed_logs import Sealed
 from time_authority import TimeAuthority
 
+from tasktrail.actors.delivery.post import MAX_ANSWER
 from tasktrail.actors.stamping import have_stamped
 from tasktrail.events.log.sqlite import SqliteEventLog
 from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.projections.errors import NoStamp, SealUnfit
 from tasktrail.projections.proof.seals import Seal, SealCheck, make_seal, public_key
-from tasktrail.projections.proof.stamps import Authorities
+from tasktrail.projections.proof.stamps import Authorities, kept_time
 from tasktrail.projections.verification import Verification, verify
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is the time authority")
@@ -69,6 +74,26 @@ def test_a_stamp_holds_and_tells_the_time(log: Log, tmp_path: Path, clock: str) 
     assert b"Verification: OK" in subprocess.run(command, check=True, capture_output=True, timeout=30).stdout
 
 
+@pytest.mark.parametrize(
+    ("key", "digest"),
+    [
+        (lambda: rsa.generate_private_key(65537, 2048), "sha256"),
+        (lambda: rsa.generate_private_key(65537, 2048), "sha512"),
+        (lambda: rsa.generate_private_key(65537, 2048), "sha1"),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), "sha384"),
+    ],
+)
+def test_a_sound_stamp_is_no_damaged_one_whatever_the_authority_signs_with(
+    log: Log, tmp_path: Path, key: Callable[[], CertificateIssuerPrivateKeyTypes], digest: str
+) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa", key=key, digest=digest) as authority:
+        assert [have_stamped(seal, authority.url, context=context()).is_new for _ in range(2)] == [True, False]
+        seal.stamp.write_bytes(signature_damaged(seal.stamp.read_bytes()))
+        assert have_stamped(seal, authority.url, context=context()).is_new
+    assert log.stamped(authority.root).ok
+
+
 def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log: Log, tmp_path: Path) -> None:
     with TimeAuthority(tmp_path / "tsa") as authority, TimeAuthority(tmp_path / "other") as other:
         seal = log.sealed()
@@ -111,6 +136,41 @@ def test_an_authority_that_does_not_stamp_is_told_and_nothing_is_kept(
     with TimeAuthority(tmp_path / "tsa", changing) as authority, pytest.raises(NoStamp, match=words):
         have_stamped(seal, authority.url, context=context())
     assert not seal.path.with_suffix(".tsr").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "advice"),
+    [
+        ("text/html; charset=utf-8", "(text/html)", "See whether this is the address"),
+        ("", "what it has answered is no answer of a time authority", "See whether this is the address"),
+        (
+            "application/timestamp-reply",
+            "(application/timestamp-reply) is no answer of a time authority",
+            "Ask again later",
+        ),
+    ],
+)
+def test_a_page_in_place_of_a_stamp_is_told_as_what_it_is(
+    log: Log, tmp_path: Path, kind: str, told: str, advice: str
+) -> None:
+    page = b"<!DOCTYPE html><title>Sign in</title>"
+    with (
+        TimeAuthority(tmp_path / "tsa", lambda _: (200, page), kind=kind) as authority,
+        pytest.raises(NoStamp) as error,
+    ):
+        have_stamped(log.sealed(), authority.url, context=context())
+    assert told in error.value.message
+    assert "ASN.1" not in error.value.message
+    assert advice in error.value.advice
+
+
+def test_an_answer_that_is_too_long_for_a_stamp_is_told_as_such(log: Log, tmp_path: Path) -> None:
+    with (
+        TimeAuthority(tmp_path / "tsa", lambda _: (200, b"x" * (MAX_ANSWER + 1))) as authority,
+        pytest.raises(NoStamp, match="its answer is longer than 65536 bytes") as error,
+    ):
+        have_stamped(log.sealed(), authority.url, context=context())
+    assert "See whether this is the address" in error.value.advice
 
 
 def test_a_redirect_is_not_followed_and_told_with_its_address(log: Log, tmp_path: Path) -> None:
@@ -174,6 +234,69 @@ def test_a_stamp_that_is_there_stays_and_nobody_is_asked_for_a_later_one(log: Lo
         assert log.stamped(second.root).ok
 
 
+def signature_damaged(stamp: bytes) -> bytes:
+    """The stamp with another last byte, which is one of its signature."""
+    return stamp[:-1] + bytes([stamp[-1] ^ 1])
+
+
+def test_a_stamp_whose_signature_alone_is_damaged_is_replaced(log: Log, tmp_path: Path) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        have_stamped(seal, authority.url, context=context())
+        seal.stamp.write_bytes(signature_damaged(seal.stamp.read_bytes()))
+        assert not log.stamped(authority.root).ok
+        assert have_stamped(seal, authority.url, context=context()).is_new
+    assert log.stamped(authority.root).ok
+
+
+def test_a_stamp_that_comes_with_a_damaged_signature_is_not_kept(log: Log, tmp_path: Path) -> None:
+    seal = log.sealed()
+    with (
+        TimeAuthority(tmp_path / "tsa", lambda answer: (200, signature_damaged(answer))) as authority,
+        pytest.raises(NoStamp, match="The signature of the stamp does not match what it says"),
+    ):
+        have_stamped(seal, authority.url, context=context())
+    assert not seal.stamp.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # in a certificate that was changed
+def test_no_changed_byte_of_what_a_stamp_says_of_its_certificate_or_signature_goes_unnoticed(
+    log: Log, tmp_path: Path
+) -> None:
+    seal = log.sealed()
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        have_stamped(seal, authority.url, context=context())
+    text, stamp = seal.checkpoint.text(), seal.stamp.read_bytes()
+    own = x509.load_pem_x509_certificate(authority.root.with_name("signer.pem").read_bytes())
+    said, certificate = stamp.index(_SAYS) + len(_SAYS), stamp.index(own.public_bytes(Encoding.DER))
+    end_of_certificate, attributes = certificate + len(own.public_bytes(Encoding.DER)), stamp.index(_CONTENT_TYPE)
+    trusted, at, unnoticed = Authorities(authority.root), kept_time(text, stamp), []
+    head_of_certificates = 4
+    for place in [
+        *range(said, certificate - head_of_certificates),
+        *range(certificate, end_of_certificate),
+        *range(attributes, len(stamp)),
+    ]:
+        changed = stamp[:place] + bytes([stamp[place] ^ 1]) + stamp[place + 1 :]
+        with suppress(SealUnfit):
+            if kept_time(text, changed) != at or not holds(trusted, text, changed):
+                unnoticed.append(place)
+    assert unnoticed == []
+
+
+_SAYS = bytes.fromhex("060b2a864886f70d0109100104")
+"""Before what the stamp says: what kind of content follows."""
+_CONTENT_TYPE = bytes.fromhex("06092a864886f70d010903")
+"""The first of the attributes that are signed."""
+
+
+def holds(trusted: Authorities, text: str, stamp: bytes) -> bool:
+    try:
+        return bool(trusted.stamped_at(text, stamp))
+    except SealUnfit:
+        return False
+
+
 def test_of_two_stamps_that_come_at_once_the_first_stays(log: Log, tmp_path: Path) -> None:
     seal = log.sealed()
     with TimeAuthority(tmp_path / "tsa") as quick:
@@ -222,5 +345,6 @@ def test_roots_of_one_name_are_all_looked_at(log: Log, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_a_file_without_certificates_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "roots.pem").write_text(content)
-    with pytest.raises(SealUnfit, match="has no certificates"):
+    with pytest.raises(SealUnfit, match="has no certificates") as told:
         Authorities(tmp_path / "roots.pem")
+    assert told.value.message.endswith("roots.pem has no certificates in PEM")

@@ -27,7 +27,7 @@ from tasktrail.events.log.sqlite_reader import SqliteLogReader
 from tasktrail.events.state import create
 from tasktrail.events.task_events import Created
 from tasktrail.projections.errors import SealUnfit
-from tasktrail.projections.proof.notes import WitnessKey
+from tasktrail.projections.proof.notes import PrivateKey, PublicKey, WitnessKey
 from tasktrail.projections.proof.seals import SealCheck, make_seal, public_key, seal_files, with_signature
 from tasktrail.projections.proof.witness_list import Witness, add_witness, read_witnesses
 from tasktrail.projections.verification import Verification, verify
@@ -317,13 +317,15 @@ def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_fr
         (302, b"", "refused", "HTTP 302"),
         (409, b"nonsense", "refused", "HTTP 409"),
         (409, b"1", "refused", "HTTP 409"),
-        (409, b"2\n", "refused", "HTTP 409"),
+        (409, b"2\n", "refused", "although the request goes on from the 2 records that it says it has signed"),
+        (409, b"0\n", "refused", "although the request goes on from the 0 records that it says it has signed"),
         (409, b"3\n", "contradicted", "other records"),
         (409, b"4\n", "contradicted", "it has signed 4 records, and this log has only 3"),
         (409, b"9999999999999999999999\n", "refused", "HTTP 409"),
         (422, b"", "contradicted", "other records"),
-        (200, b"", "refused", "no signature of the key"),
-        (200, b"\xff\x00" * 40_000, "refused", "no signature of the key"),
+        (200, b"", "refused", "what it has answered is no signature"),
+        (200, b"\xff\x00" * 32_768, "refused", "what it has answered is no signature"),
+        (200, b"\xff\x00" * 32_769, "refused", "its answer is longer than 65536 bytes"),
         (200, "— w AAAA\n".encode(), "refused", "no signature of the key"),
     ],
 )
@@ -338,6 +340,40 @@ def test_each_answer_is_told_as_what_it_is_and_the_seal_is_there(
     assert len(witness.asked) <= 3
     assert log.seal() == before
     assert log.witnessed(witness.named).witnessed[0].position == 0
+
+
+def test_the_advice_about_a_witness_that_contradicts_itself_is_not_about_its_address(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    (asked,) = log.show(scripted(lambda _body: (409, b"2\n")).named)
+    assert "address" not in asked.remedy
+    assert "operator" in asked.remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        ("<!DOCTYPE html><title>Sign in — now</title>", "whether its address is right"),
+        ("— w AAAA\n", "whether its key is right"),
+        ("— x AAAA\n", "whether its key is right"),
+    ],
+)
+def test_the_advice_about_an_answer_without_our_signature_is_about_the_address_unless_others_have_signed(
+    log: Log, scripted: Callable[..., ScriptedWitness], content: str, advice: str
+) -> None:
+    (asked,) = log.show(scripted(lambda _body: (200, content.encode())).named)
+    assert advice in asked.remedy
+
+
+def test_a_witness_that_names_another_size_each_time_is_asked_again_with_the_next_seal(
+    log: Log, scripted: Callable[..., ScriptedWitness]
+) -> None:
+    sizes = iter((b"1\n", b"2\n", b"3\n"))
+    witness = scripted(lambda _body: (409, next(sizes)))
+    (asked,) = log.show(witness.named)
+    assert (asked.outcome, len(witness.asked)) == ("absent", 3)
+    assert asked.message == "it has signed another seal meanwhile, of 3 records"
+    assert asked.remedy == "Nothing: it is asked again with the next seal."
 
 
 def test_a_redirect_is_not_followed_and_told_with_its_address(
@@ -419,9 +455,33 @@ def test_an_address_that_leads_nowhere_is_told_and_the_others_are_asked(
 
 def test_what_is_no_key_of_a_witness_is_refused(log: Log) -> None:
     log.seal()
-    for text in ("", "a+b+c", log.key):
-        with pytest.raises(SealUnfit, match="not the key of a witness"):
+    told = {
+        "": "it does not have the form NAME[+]HASH[+]KEY",
+        "a": "it does not have the form NAME[+]HASH[+]KEY",
+        "a+b+c": "it does not have the form NAME[+]HASH[+]KEY",
+        "a+b+\u00e9": "it does not have the form NAME[+]HASH[+]KEY",
+        "a+00000000+BQ==": "it is of the kind 5, and 4 [(]Ed25519[)] is needed",
+        log.key: "it is the key of a log",
+    }
+    for text, why in told.items():
+        with pytest.raises(SealUnfit, match=f"not the key of a witness: {why}") as error:
             WitnessKey(text)
+        assert "as the operator of the witness publishes it" in error.value.advice
+
+
+@pytest.mark.parametrize("rest", ["a", "a+b+c", "a+b+\u00e9", "a+b+"])
+def test_what_is_no_private_key_is_refused_with_the_form_of_one(rest: str) -> None:
+    with pytest.raises(SealUnfit) as error:
+        PrivateKey(f"PRIVATE+KEY+{rest}")
+    assert error.value.message.endswith("it does not have the form PRIVATE+KEY+NAME+HASH+KEY")
+
+
+def test_what_is_no_key_of_seals_is_refused(log: Log, scripted: Callable[..., ScriptedWitness]) -> None:
+    log.seal()
+    for text, why in (("", "NAME[+]HASH[+]KEY"), (scripted().key, "it is the key of a witness")):
+        with pytest.raises(SealUnfit, match=f"not the key of a seal: .*{why}") as error:
+            PublicKey(text)
+        assert "as `tasktrail seal` shows it" in error.value.advice
 
 
 def test_signatures_that_come_to_several_processes_at_once_are_all_kept(

@@ -106,3 +106,9 @@ def test_a_page_has_bounds(history: Journal, limit: int, offset: int, field: str
     with pytest.raises(InvalidValue) as told:
         changes_page(history.log, 0, None, limit, offset, everybodys)
     assert told.value.field == field
+
+
+def test_an_end_before_the_beginning_is_refused_with_what_to_do_about_it(history: Journal) -> None:
+    with pytest.raises(InvalidValue, match="position 1, lies before the beginning, position 2") as told:
+        list(changes(history.log, 2, 1))
+    assert (told.value.field, told.value.advice) == ("to", "Name an earlier beginning, or a later end.")

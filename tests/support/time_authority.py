@@ -10,6 +10,7 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -22,11 +23,11 @@ serial = {folder}/serial
 signer_cert = {folder}/signer.pem
 certs = {folder}/root.pem
 signer_key = {folder}/signer.key
-signer_digest = sha256
+signer_digest = {digest}
 default_policy = 1.2.3.4.1
 digests = sha256
 accuracy = secs:1
-ess_cert_id_alg = sha256
+ess_cert_id_alg = {digest}
 """
 
 
@@ -37,7 +38,9 @@ def _name(text: str) -> x509.Name:
 class TimeAuthority:
     """One with a root of its own. `changing` may change what it answers, or replace it. `clock`: the signer's name.
 
-    `location`: it redirects there. `endless`: it does not end its answers until it is closed.
+    `key`: makes the signer's key. `digest`: with which it signs, and names its certificate.
+    `kind`: the content type of its answers. `location`: it redirects there.
+    `endless`: it does not end its answers until it is closed.
     """
 
     def __init__(
@@ -46,6 +49,9 @@ class TimeAuthority:
         changing: Callable[[bytes], tuple[int, bytes]] | None = None,
         clock: str = "clock",
         *,
+        key: Callable[[], CertificateIssuerPrivateKeyTypes] = lambda: ec.generate_private_key(ec.SECP256R1()),
+        digest: str = "sha256",
+        kind: str = "application/timestamp-reply",
         location: str = "",
         endless: bool = False,
     ) -> None:
@@ -53,8 +59,8 @@ class TimeAuthority:
         self._clock = clock
         self.root = folder / "root.pem"
         self._folder = folder
-        self._certify()
-        (folder / "openssl.cnf").write_text(_CONFIG.format(folder=folder))
+        self._certify(key())
+        (folder / "openssl.cnf").write_text(_CONFIG.format(folder=folder, digest=digest))
         (folder / "serial").write_text("01\n")
         self._closed = threading.Event()
         outer = self
@@ -65,6 +71,8 @@ class TimeAuthority:
                 assert self.headers["content-type"] == "application/timestamp-query"
                 status, content = changing(outer.answer(body)) if changing else (200, outer.answer(body))
                 self.send_response(302 if location else status)
+                if kind:
+                    self.send_header("content-type", kind)
                 if location:
                     self.send_header("location", location)
                 if not endless:
@@ -82,9 +90,9 @@ class TimeAuthority:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}/tsr"
 
-    def _certify(self) -> None:
+    def _certify(self, signer: CertificateIssuerPrivateKeyTypes) -> None:
         now = datetime.now(UTC)
-        root, signer = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        root = ec.generate_private_key(ec.SECP256R1())
         made = (
             x509.CertificateBuilder()
             .issuer_name(_name("root"))

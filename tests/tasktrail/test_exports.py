@@ -492,6 +492,17 @@ def test_a_signed_export_names_query_position_and_seal(sealed: Signed, history: 
     assert "as of position 700" in out
 
 
+def test_an_unsigned_export_tells_that_the_statement_beside_it_is_of_an_earlier_one(
+    sealed: Signed, export: Command
+) -> None:
+    kept = sealed.statement.read_bytes()
+    command = ("tasks", "--status", "cancelled", "--format", "csv", "--out", str(sealed.file))
+    assert "failed.csv.intoto.json is of an earlier export" in " ".join(export(*command).split())
+    assert (sealed.statement.read_bytes(), sealed.check()[0]) == (kept, 4)
+    assert "earlier export" not in export(*command, "--sign")
+    assert sealed.check()[0] == 0
+
+
 @pytest.mark.usefixtures("sealed")
 @pytest.mark.parametrize("of", ["tasks", "log"])
 def test_of_a_log_with_a_changed_record_nothing_is_signed(

@@ -127,6 +127,7 @@ def test_a_wrong_address_or_key_of_a_witness_is_refused(cli: Callable[..., Any],
         told = json.loads(cli("witness", "add", "--data", str(data), "https://a", "--key", wrong, "--json").err)
         assert (told["code"], told["field"]) == ("seal_unfit", "key")
     assert told["detail"] == "There is no public key in nowhere.key: No such file or directory"
+    assert "as the operator of the witness publishes it" in told["remedy"]
     assert not (data / "witnesses.json").exists()
 
 
@@ -348,7 +349,8 @@ def test_missing_certificates_are_told_by_name_and_are_no_wrong_usage(cli: Calla
     cli("seal", "--data", str(data))
     told = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "nowhere.pem")
     assert told.code == 1
-    assert "nowhere.pem has no certificates in PEM" in told.err
+    assert "nowhere.pem has no certificates in PEM: No such file or directory" in told.err
+    assert "Errno" not in told.err
     assert "Name a file with the root certificate of the time authority" in " ".join(told.err.split())
     endless = cli("verify", "--data", str(data), "--seals", str(data / "seals"), "--authority", "/dev/zero")
     assert (endless.code, "no certificates in PEM" in endless.err) == (1, True)
