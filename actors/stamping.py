@@ -38,7 +38,7 @@ def have_stamped(
     """Ask a time authority for a stamp, and keep it beside the seal.
 
     If the seal has a stamp, of whatever authority, nobody is asked: a later one would prove less. One that cannot be
-    read as a stamp of this seal, or whose signature does not match it, is replaced.
+    read as a stamp of this seal is replaced.
 
     Args:
         seal: the seal.

@@ -5,21 +5,12 @@ SIZE.tsr: the authority's whole answer, which `openssl ts` can read, too. Needs 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC
 from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384, SHA512, Hash
-from cryptography.hazmat.primitives.hashes import HashAlgorithm as HashAlgorithmOfKey
 from rfc3161_client import (
     HashAlgorithm,
     TimeStampRequest,
@@ -69,11 +60,7 @@ def time_in(request: TimeStampRequest, answer: bytes) -> str:
 
 
 def kept_time(text: str, stamp: bytes) -> str:
-    """When an earlier stamp was made, if it is of this text. Its signer's identity is not checked.
-
-    Raises:
-        SealUnfit: it is damaged, or of another text.
-    """
+    """When an earlier stamp was made, if it is of this text. Its signature is not checked. Raises `SealUnfit`."""
     response = _granted(stamp)
     with _readable():
         if response.tst_info.message_imprint.message != sha256(text.encode()).digest():
@@ -114,15 +101,13 @@ class Authorities:
 
 
 def _granted(answer: bytes) -> TimeStampResponse:
-    """The answer, if it has a stamp that is signed by whomever its certificates name. Raises `SealUnfit`."""
+    """The answer, if it has a stamp. Raises `SealUnfit`."""
     response = _read(answer)
     with _readable():
         if response.status:
             raise SealUnfit(
                 f"The time authority has refused: {'; '.join(response.status_string) or f'status {response.status}'}"
             )
-        if response.signed_data.certificates and not _is_signed(response.time_stamp_token(), _signer(response)):
-            raise SealUnfit("The signature of the stamp does not match what it says", remedy=_NOT_VALID)
     return response
 
 
@@ -138,83 +123,6 @@ def _readable() -> Iterator[None]:
         yield
     except (ValueError, LookupError, x509.InvalidVersion) as error:
         raise SealUnfit(f"This is no answer of a time authority: {error}", remedy=_NOT_VALID) from error
-
-
-def _signer(response: TimeStampResponse) -> x509.Certificate | None:
-    """The certificate of whoever signed the stamp; None if the stamp carries only others."""
-    signed = response.signed_data
-    signers = {(signer.issuer, signer.serial_number) for signer in signed.signer_infos}
-    for certificate in map(x509.load_der_x509_certificate, signed.certificates):
-        if (certificate.issuer, certificate.serial_number) in signers:
-            return certificate
-    return None
-
-
-_HASHES = (SHA256(), SHA384(), SHA512(), SHA1())  # noqa: S303 - some authorities still sign with SHA-1
-_ATTRIBUTES = 0xA0
-_SET = b"\x31"
-_MESSAGE_DIGEST = bytes.fromhex("06092a864886f70d010904")
-
-
-def _is_signed(token: bytes, signer: x509.Certificate | None) -> bool:
-    """Whether the signature is of that certificate's key, of what the stamp says (RFC 5652, 5.4), and names it.
-
-    Whatever algorithm the authority has used will do: a sound stamp must not be taken for a damaged one, since it would
-    be replaced.
-    """
-    if signer is None:
-        return False
-
-    def inside(part: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-        return _parts(token, part[1], part[2])
-
-    def content(part: tuple[int, int, int]) -> bytes:
-        return token[part[1] : part[2]]
-
-    _kind, outer = inside(_parts(token, 0, len(token))[0])
-    _version, _algorithms, said, *_certificates, signers = inside(inside(outer)[0])
-    text = content(inside(inside(said)[1])[0])
-    _version, _name, _algorithm, attributes, _how, signature, *_ = inside(inside(signers)[0])
-    if token[attributes[0]] != _ATTRIBUTES:
-        return False  # RFC 3161 asks for attributes that are signed
-    digests = {
-        content(inside(values)[0])
-        for kind, values in map(inside, inside(attributes))
-        if token[kind[0] : kind[2]] == _MESSAGE_DIGEST
-    }
-    if digests.isdisjoint(_digest(text, algorithm) for algorithm in _HASHES):
-        return False
-    signed = _SET + token[attributes[0] + 1 : attributes[2]]
-    if not any(signer.fingerprint(algorithm) in signed for algorithm in _HASHES):
-        return False  # RFC 3161 asks for the hash of the certificate: a changed one would not hold
-    try:
-        key = signer.public_key()
-    except UnsupportedAlgorithm:
-        return True  # a kind of key that is not known here is no damage
-    return any(_fits(key, content(signature), signed, algorithm) for algorithm in _HASHES)
-
-
-def _digest(text: bytes, algorithm: HashAlgorithmOfKey) -> bytes:
-    made = Hash(algorithm)
-    made.update(text)
-    return made.finalize()
-
-
-def _fits(key: CertificatePublicKeyTypes, signature: bytes, signed: bytes, algorithm: HashAlgorithmOfKey) -> bool:
-    try:
-        match key:
-            case RSAPublicKey():
-                with suppress(InvalidSignature):
-                    key.verify(signature, signed, PSS(MGF1(algorithm), PSS.AUTO), algorithm)
-                    return True
-                key.verify(signature, signed, PKCS1v15(), algorithm)
-            case EllipticCurvePublicKey():
-                key.verify(signature, signed, ECDSA(algorithm))
-            case Ed25519PublicKey() | Ed448PublicKey():
-                key.verify(signature, signed)
-    except (InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True  # also if it is a kind of key that is not known here: that is no damage
 
 
 _CERTIFICATES = 0xA0

@@ -10,7 +10,6 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -23,11 +22,11 @@ serial = {folder}/serial
 signer_cert = {folder}/signer.pem
 certs = {folder}/root.pem
 signer_key = {folder}/signer.key
-signer_digest = {digest}
+signer_digest = sha256
 default_policy = 1.2.3.4.1
 digests = sha256
 accuracy = secs:1
-ess_cert_id_alg = {digest}
+ess_cert_id_alg = sha256
 """
 
 
@@ -38,7 +37,6 @@ def _name(text: str) -> x509.Name:
 class TimeAuthority:
     """One with a root of its own. `changing` may change what it answers, or replace it. `clock`: the signer's name.
 
-    `key`: makes the signer's key. `digest`: with which it signs, and names its certificate.
     `kind`: the content type of its answers. `location`: it redirects there.
     `endless`: it does not end its answers until it is closed.
     """
@@ -49,8 +47,6 @@ class TimeAuthority:
         changing: Callable[[bytes], tuple[int, bytes]] | None = None,
         clock: str = "clock",
         *,
-        key: Callable[[], CertificateIssuerPrivateKeyTypes] = lambda: ec.generate_private_key(ec.SECP256R1()),
-        digest: str = "sha256",
         kind: str = "application/timestamp-reply",
         location: str = "",
         endless: bool = False,
@@ -59,8 +55,8 @@ class TimeAuthority:
         self._clock = clock
         self.root = folder / "root.pem"
         self._folder = folder
-        self._certify(key())
-        (folder / "openssl.cnf").write_text(_CONFIG.format(folder=folder, digest=digest))
+        self._certify()
+        (folder / "openssl.cnf").write_text(_CONFIG.format(folder=folder))
         (folder / "serial").write_text("01\n")
         self._closed = threading.Event()
         outer = self
@@ -90,9 +86,9 @@ class TimeAuthority:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}/tsr"
 
-    def _certify(self, signer: CertificateIssuerPrivateKeyTypes) -> None:
+    def _certify(self) -> None:
         now = datetime.now(UTC)
-        root = ec.generate_private_key(ec.SECP256R1())
+        root, signer = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         made = (
             x509.CertificateBuilder()
             .issuer_name(_name("root"))
