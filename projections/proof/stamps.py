@@ -121,7 +121,7 @@ def _readable() -> Iterator[None]:
     """Tell of what the library cannot read. It reads some parts of an answer only when they are asked for."""
     try:
         yield
-    except (ValueError, LookupError, x509.InvalidVersion) as error:
+    except ValueError as error:
         raise SealUnfit(f"This is no answer of a time authority: {error}", remedy=_NOT_VALID) from error
 
 

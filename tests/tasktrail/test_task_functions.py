@@ -195,7 +195,7 @@ def test_the_types_defaults_hold_however_the_task_came(service: TaskService) -> 
 
 
 def test_the_receivers_of_a_type_hold_for_all_its_tasks_and_are_checked(tmp_path: Path) -> None:
-    """A type of `@handler` could name receivers to which nothing would ever be sent, and nobody was told."""
+    """A `TaskType` could name receivers to which nothing would ever be sent, and nobody was told."""
 
     @task("watched", notify_email="me@example.org", notify_on=["failed"])
     def watched() -> None:
