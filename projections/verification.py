@@ -386,8 +386,8 @@ class _Walk:
             self._findings.add(at, "stub", f"{message}{more}")
         if unexplained:
             message = (
-                f"no record says why {counted(len(unexplained), 'record')}, the first at position {unexplained[0]}, "
-                "are gone: it may be among those that the log lacks from here on"
+                f"no record tells why the data of {counted(len(unexplained), 'record')} is gone, first at position "
+                f"{unexplained[0]}: it may be among those that the log lacks from here on"
             )
             self._findings.add(self.position + 1, "stub", message, PUT_LOG_BACK)
 
