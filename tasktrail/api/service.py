@@ -220,9 +220,14 @@ class TaskService(Served, Commands, Blocking):
     # --- commands -----------------------------------------------------------------------------------------------
 
     async def _send_all(self, commands: Sequence[Command], *, checked: bool) -> list[Accepted | TasktrailError]:
+        return self._answers_to(commands, checked=checked)
+
+    def _answers_to(
+        self, commands: Sequence[Command], *, checked: bool, of_batch: bytes | None = None
+    ) -> list[Accepted | TasktrailError]:
         self._running.refuse_copy()
         waiter = _Waiter()
-        self.submit(commands, waiter.set, checked=checked)
+        self.submit(commands, waiter.set, checked=checked, of_batch=of_batch)
         return waiter.get(_COMMIT_WITHIN)
 
     async def _find_ids(self, filters: TaskFilters) -> list[int]:
@@ -273,15 +278,12 @@ class TaskService(Served, Commands, Blocking):
         plan = self._planner(None).plan(wanted, self._system.clock.now(), found=found, once=True)
 
         async def send(graph: CreateGraph) -> Accepted | TasktrailError:
-            return (await self._send_all([graph], checked=False))[0]
+            return self._answers_to([graph], checked=False)[0]
 
         return answer_without_waiting(carry_out(plan, wanted, send))
 
     async def _send_batch(self, graph: CreateGraph, of_batch: bytes) -> Accepted | TasktrailError:
-        self._running.refuse_copy()
-        waiter = _Waiter()
-        self.submit([graph], waiter.set, of_batch=of_batch)
-        return waiter.get(_COMMIT_WITHIN)[0]
+        return self._answers_to([graph], checked=False, of_batch=of_batch)[0]
 
     def plan_batch(self, wanted: NewBatch, user_id: int | None = None, patience: Patience | None = None) -> Plan:
         """Plan what a batch would create; with a user as if there were no tasks of others. Nothing is written."""

@@ -48,6 +48,3 @@ def _backwards(log: ReadableLog, first: Answer) -> Iterator[Recorded]:
             if (record.task_id, record.version) == (first.task_id, 1):
                 return
         until = page[0].position - 1
-
-
-__all__ = ["batch_made_before"]

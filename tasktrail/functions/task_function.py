@@ -24,7 +24,7 @@ from ..handlers.contract import (
 )
 from ..handlers.errors import InvalidFunction
 from ..handlers.functions import FunctionSpec, ParameterRole, runner, shape_of
-from ..intake.type_defaults import FIELD_DEFAULTS, names_receivers
+from ..intake.type_defaults import FIELD_DEFAULTS, RECEIVERS, names_receivers
 from .default_client import default_async_client, default_client
 from .handle import AsyncTaskHandle, TaskHandle
 
@@ -372,7 +372,7 @@ _OF_TYPES = (
     *("priority", "max_retries", "retry_delay", "retry_backoff", "retry_max_delay", "retry_jitter"),
     *("label", "worker_label", "requires"),
     *("timeout", "queue_timeout", "total_timeout", "heartbeat_timeout", "no_progress_timeout"),
-    *("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets"),
+    *RECEIVERS,
 )
 """Fields of `CreateTask` that a type may have its own defaults for."""
 

@@ -32,6 +32,7 @@ def with_type_defaults(command: Command, registry: Registry) -> Command:
 
 
 RECEIVERS = ("notify_email", "notify_webhook", "callback_url", "notify_on", "notify_targets")
+"""Fields that say who is told of a task, and of what."""
 
 
 def names_receivers(task: TaskFields) -> bool:

@@ -53,12 +53,24 @@ def alike(command: C) -> C:
 
 def _defaults_of(command: Struct) -> Iterator[tuple[str, Any]]:
     """Yield each field that has a value equal to its default but is another object, and the default."""
-    cls = type(command)
-    defaults = cls.__struct_defaults__
-    for name, default in zip(cls.__struct_fields__[-len(defaults) :], defaults, strict=True) if defaults else ():
+    for name, default in _not_unique(type(command)):
         value = getattr(command, name)
         if value is not default and type(value) is type(default) and value == default:
             yield name, default
+
+
+@cache
+def _not_unique(cls: type[Struct]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a class whose default may have an equal that is another object, and these defaults."""
+    defaults = cls.__struct_defaults__
+    names = cls.__struct_fields__[len(cls.__struct_fields__) - len(defaults) :]
+    pairs = zip(names, defaults, strict=True)
+    return tuple((name, default) for name, default in pairs if not _is_unique(default))
+
+
+def _is_unique(value: Any) -> bool:
+    """Whether Python has this value only once."""
+    return value is None or value in ("", ()) or (isinstance(value, int) and -5 <= value <= 256)  # noqa: PLR2004 - CPython's
 
 
 def _shortest(value: Any, depth: int = 0) -> Any:
