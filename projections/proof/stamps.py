@@ -4,6 +4,7 @@ A stamp covers the text that is signed, so it holds whatever signatures are adde
 SIZE.tsr: the authority's whole answer, which `openssl ts` can read, too. Needs the extra `tsa`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC
@@ -171,15 +172,13 @@ def _at(response: TimeStampResponse) -> str:
 class _Verifier:
     """Verifies stamps by root certificates, and those between.
 
-    Of several roots with one name, such as an old and a renewed one, the client looks at a single one, by chance at any
-    of them. So it gets each without the others, too.
+    Of several roots with one name, such as an old and a renewed one, the library looks at a single one, left to chance.
+    So it gets each of them without the others, too.
     """
 
     def __init__(self, certificates: list[x509.Certificate]) -> None:
         roots = [one for one in certificates if one.subject == one.issuer]
-        named = dict[x509.Name, int]()
-        for root in roots:
-            named[root.subject] = named.get(root.subject, 0) + 1
+        named = Counter(root.subject for root in roots)
         shared = [root for root in roots if named[root.subject] > 1]
         alone = [
             [one for one in certificates if one is root or one not in shared or one.subject != root.subject]

@@ -272,10 +272,11 @@ class PastWalk:
         return found(sort=True) if ids is None else ids
 
     def _page_by_id(self, offset: int, last: int, total: int) -> list[int]:
-        """Blocks without a task in the status are passed at once, but tasks with a label or of a user one by one.
+        """The ids of a page in an order of ids.
 
-        So the latter may take much longer than expected if few of the first ones pass; but they may also lie together,
-        far from the first blocks.
+        Tasks with a label or of a user are passed one by one, which takes long where few of them are in the status.
+        Blocks without a task in the status are passed at once, so they are walked first. But if all tasks with the
+        label lie far away, this walk would pass many others, and is given up.
         """
         self._only = True
 
