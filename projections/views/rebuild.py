@@ -17,6 +17,7 @@ from ...events.system_events import UserErased
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
 from .checksums import sound
+from .collector import collector_waits
 from .forgotten import refuse_torn
 from .writer import TaskViews
 
@@ -125,7 +126,8 @@ def pull(
     while views.position < until:
         # With the record before: since the last page, another server without it may have taken over.
         before = min(views.position, 1)
-        page = list(log.read(views.position - before, min(size, before + until - views.position)))
+        with collector_waits():
+            page = list(log.read(views.position - before, min(size, before + until - views.position)))
         if before and (not page or page[0].hash != views.hash):
             raise _history_missing(log, views)
         del page[:before]

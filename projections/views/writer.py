@@ -18,6 +18,7 @@ from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id
 from . import schema
 from .checksums import is_damage, sound, teach
+from .collector import collector_waits
 from .ctrl_c import heeding_ctrl_c
 from .dependants import write_dependants
 from .fold import Change, Tally, fold_batch, touched
@@ -175,6 +176,7 @@ class TaskViews:
         return self._conn
 
     @heeding_ctrl_c()
+    @collector_waits()
     def apply(self, records: Sequence[Recorded], missing_keys: Collection[str] = ()) -> None:
         """Fold a batch in, in one transaction. Records that were applied before are skipped.
 
