@@ -264,7 +264,8 @@ def _sandbox(facts: Facts, config: Config) -> Iterator[Diagnosis]:
         "a process that an attempt hides may outlive a kill of its reaper: there is no PID namespace"
         if not sandbox_support.pid_namespace
         else "an attempt sees that there are other processes: its namespace cannot have a /proc of its own",
-        "Allow user namespaces to the service's user, or CAP_SYS_ADMIN to its container.",
+        "Allow user namespaces to the service's user, or CAP_SYS_ADMIN to its container. Until then a type that uses "
+        'multiprocessing needs `writes=("/dev/shm",)`.',
     )
 
 
