@@ -134,7 +134,7 @@ def test_a_refusal_stands_beside_its_field(
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [
-        ({"output_file": "/out.jpg"}, {"output_file": "Every run after the first would find its output already there"}),
+        ({"output_file": "{folder}/out.jpg"}, {"output_file": "Every run after the first would find its output"}),
         ({"input_file": "in.png"}, {"input_file": "'in.png' is not an absolute path"}),
         ({"user_level": "99"}, {"user_level": "user_level is 99, and at most 10 is allowed here"}),
         ({"options.width": "0"}, {"options-width": "width has to be a whole number, at least 1"}),
@@ -146,7 +146,8 @@ def test_a_refusal_of_a_schedule_stands_beside_the_field_of_its_task(
 ) -> None:
     form = sent(browser.get("/schedules/add/image_thumbnail"))
     output = str(tmp_path / "out-{fire_time}.jpg")
-    form |= {"schedule": "nightly", "cron": "0 2 * * *", "input_file": str(picture), "output_file": output, **changes}
+    form |= {"schedule": "nightly", "cron": "0 2 * * *", "input_file": str(picture), "output_file": output}
+    form |= {field: value.replace("{folder}", str(tmp_path)) for field, value in changes.items()}
     answer = browser.post("/schedules/add/image_thumbnail", data=form)
     found = errors(answer)
     assert list(found) == list(wrong)
