@@ -61,6 +61,14 @@ def names(records: Iterable[Recorded]) -> list[str]:
     return [type(record.event).__name__ for record in records]
 
 
+def nested(depth: int) -> list[Any]:
+    """Lists within each other."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def until(service: TaskService, task_id: int, name: str) -> Recorded:
     """Wait for an event of the task."""
     for record in service.follow():
@@ -169,6 +177,38 @@ def test_a_repeated_command_is_answered_as_before_by_a_log_that_has_the_digest_o
     assert tasks.send(once) == first
     with pytest.raises(CommandIdReused):
         tasks.send(msgspec.structs.replace(once, options={"count": 3.0}))
+
+
+@pytest.mark.parametrize("command_id", ["", "mine"], ids=["no id", "id"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("\ud800", "half of a surrogate pair"),
+        (object(), "holds a object, which JSON cannot represent"),
+        (nested(5000), "nested deeper than 32 levels"),
+    ],
+    ids=["text", "object", "depth"],
+)
+def test_what_is_no_json_is_refused_by_its_name_with_and_without_a_command_id(
+    open_service: Opener, tmp_path: Path, value: Any, said: str, command_id: str
+) -> None:
+    """A command with an id is compared with earlier ones: what could not be encoded raised the encoder's own error."""
+    tasks, options = open_service(), {"value": value}
+    more: dict[str, Any] = {"command_id": command_id}
+    one: dict[str, Any] = {"type": "echo", "options": options}
+    checkpoint = Checkpoint(data=options)
+    ways: list[tuple[str, Callable[[], object]]] = [
+        ("options", lambda: tasks.create_task(**one, **more)),
+        ("tasks[0].options", lambda: tasks.create_graph([{**one, "name": "a"}], **more)),
+        ("task.options", lambda: tasks.add_schedule("hourly", task=one, every=3600, **more)),
+        ("task.options", lambda: tasks.add_source("new", [tmp_path], f"{tmp_path}/{{stem}}", task=one, **more)),
+        ("options", lambda: tasks.create_batch([tmp_path], f"{tmp_path}/{{stem}}.txt", **one, **more)),
+        ("checkpoint.data", lambda: tasks.send(SaveCheckpoint(task_id=1, checkpoint=checkpoint, **more))),
+    ]
+    for field, send in ways:
+        with pytest.raises(InvalidValue, match=said) as told:
+            send()
+        assert told.value.field.startswith(f"{field}.value")
 
 
 def test_a_command_id_that_a_command_to_the_service_has_used_is_refused_in_those_words(open_service: Opener) -> None:
