@@ -157,7 +157,7 @@ class CommandIntake:
         """Raise an error if the fields that all tasks of a batch share are wrong for any file."""
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
-        check_receivers(task, self._allow_endpoints, self._targets)
+        self._check_receivers(task)
         self.paths.check_original_wanted(task, None)
 
     def _examine_source(self, command: AddSource) -> None:
@@ -188,7 +188,7 @@ class CommandIntake:
             task = self.registry.presets.with_preset(replace(task, type=task.type or preset.type))
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
-        check_receivers(task, self._allow_endpoints, self._targets)
+        self._check_receivers(task)
         task_type = self.registry.get(task.type) if task.type else None
         task = self.with_normalized_options(task)
         if task_type is not None:
@@ -273,10 +273,10 @@ class CommandIntake:
             raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found
 
-    def _check_receivers(self, task: CreateTask | GraphTask) -> None:
-        """Check those that the task names, then those that its type names for all its tasks."""
+    def _check_receivers(self, task: TaskFields) -> None:
+        """Check those that the task names, then those that its type, if it is known, names for all its tasks."""
         check_receivers(task, self._allow_endpoints, self._targets)
-        whole = filled(task, self.registry)
+        whole = filled(task, self.registry) if task.type else task
         if whole is task or not names_receivers(whole):
             return
         if task.notify_on:  # a task may leave out the mail of its type

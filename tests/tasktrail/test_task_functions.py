@@ -223,6 +223,13 @@ def test_the_receivers_of_a_type_hold_for_all_its_tasks_and_are_checked(tmp_path
         said = "^Task one: By default of nobody: There is no target 'ops'"
         with pytest.raises(InvalidValue, match=said):
             tasks.create_graph([{"name": "one", "type": "nobody"}])
+        # Else each of the files would be refused, or not one file of the folder would ever get its task.
+        said = "^By default of nobody: There is no target 'ops'"
+        with pytest.raises(InvalidValue, match=said):
+            tasks.create_batch([tmp_path], f"{tmp_path}/{{stem}}.out", type="nobody")
+        with pytest.raises(InvalidValue, match=said) as caught:
+            tasks.add_source("inbox", [tmp_path], f"{tmp_path}/{{stem}}.out", task={"type": "nobody"})
+        assert caught.value.field == "task.notify_targets"
         with pytest.raises(InvalidValue, match=r"^notify_on names no end"):
             watched.with_fields(notify_email="you@example.org", notify_on=["started"]).submit()
         silent = watched.with_fields(notify_on=["started"]).submit().task()
