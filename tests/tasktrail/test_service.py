@@ -25,7 +25,7 @@ from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.api.reader import Reader
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
-from tasktrail.events.commands import SaveCheckpoint, SetLimits
+from tasktrail.events.commands import AdjustTask, SaveCheckpoint, SetLimits
 from tasktrail.events.errors import (
     CannotStartNow,
     CommandIdReused,
@@ -250,6 +250,40 @@ def test_numbers_that_are_equal_are_the_same_in_a_repetition(open_service: Opene
         for value in others:
             with pytest.raises(CommandIdReused):
                 send(value, kind)
+
+
+def test_one_moment_is_the_same_in_a_repetition_whatever_zone_it_is_written_in(
+    open_service: Opener, tmp_path: Path
+) -> None:
+    """Senders of some languages write the zone of their machine. It was refused as another command."""
+    tasks = open_service()
+    (tmp_path / "a.txt").write_text("a")
+    early, late = {"scheduled_for": "2100-01-01T00:00:00Z"}, {"scheduled_for": "2100-01-01T02:00:00Z"}
+    moved = {"scheduled_for": "2100-01-01T02:00:00+02:00"}
+    task_id = tasks.create_task(type="noop", held=True)
+
+    def sent(moment: dict[str, Any], way: str) -> object:
+        more: dict[str, Any] = {"command_id": way}
+        match way:
+            case "task":
+                return tasks.create_task(type="noop", **moment, **more)
+            case "graph":
+                return tasks.create_graph([{"name": "one", "type": "noop", **moment}], **more)
+            case "adjust":
+                return tasks.send(
+                    msgspec.convert({"command": "adjust_task", "task_id": task_id, **moment, **more}, AdjustTask)
+                )
+            case "schedule":
+                return tasks.add_schedule(
+                    "hourly", task={"type": "noop"}, every=3600, starting_at=moment["scheduled_for"], **more
+                )
+        made = tasks.create_batch([tmp_path / "a.txt"], f"{tmp_path}/{{stem}}.loud", type="shout", task=moment, **more)
+        return made.created
+
+    for way in ("task", "graph", "adjust", "schedule", "batch"):
+        assert sent(early, way) == sent(moved, way)
+        with pytest.raises(CommandIdReused):
+            sent(late, way)
 
 
 def test_a_log_that_has_the_digest_of_a_number_as_it_was_written_answers_as_before(
