@@ -644,6 +644,8 @@ def _check_run(name: str, run: object) -> None:
         method = next((vars(base)["__call__"] for base in run.__mro__ if "__call__" in vars(base)), None)
         if method is None:
             raise TypeError(f"{name}: the class has to have a method __call__(self, context), which is the handler")
+        if missing := sorted(getattr(run, "__abstractmethods__", ())):
+            raise TypeError(f"{name}: the class is abstract: it does not define {', '.join(missing)}")
         if why := _why_not_callable(run):
             raise TypeError(f"{name}: the class is made anew for each attempt, without arguments, but {why}")
         why = _why_not_callable(method, None, None) if isinstance(method, FunctionType) else ""

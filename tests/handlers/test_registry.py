@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from enum import Enum
 from functools import partial, wraps
 from pathlib import Path
@@ -251,6 +252,14 @@ class _CalledWithout:
     def __call__(self) -> None: ...
 
 
+class _Unfinished(ABC):
+    def __call__(self, _context: object) -> int:
+        return self.scale()
+
+    @abstractmethod
+    def scale(self) -> int: ...
+
+
 @pytest.mark.parametrize(
     ("run", "said"),
     [
@@ -259,6 +268,7 @@ class _CalledWithout:
         (_MadeWithContext, "made anew for each attempt, without arguments, but missing a required argument: 'context'"),
         (_NotCallable, r"has to have a method __call__\(self, context\)"),
         (_CalledWithout, "called with the context and nothing else, but too many"),
+        (_Unfinished, "the class is abstract: it does not define scale$"),
     ],
 )
 def test_a_handler_that_cannot_be_called_with_a_context_is_refused_where_it_is_declared(run: Any, said: str) -> None:
