@@ -286,3 +286,15 @@ def test_a_file_without_certificates_is_refused(tmp_path: Path, content: str) ->
     with pytest.raises(SealUnfit, match="has no certificates") as told:
         Authorities(tmp_path / "roots.pem")
     assert told.value.message.endswith("roots.pem has no certificates in PEM")
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    """The library has an error of its own for it, which ended `verify` with a traceback."""
+    roots = tmp_path / "roots.pem"
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        of_root = ssl.PEM_cert_to_DER_cert(authority.root.read_text())
+    third, ninth = (b"\xa0\x03\x02\x01" + bytes([version]) for version in (2, 8))
+    assert of_root.count(third) == 1
+    roots.write_text(ssl.DER_cert_to_PEM_cert(of_root.replace(third, ninth)))
+    with pytest.raises(SealUnfit, match="has no certificates in PEM"):
+        Authorities(roots)
