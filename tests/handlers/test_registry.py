@@ -252,6 +252,24 @@ class _CalledWithout:
     def __call__(self) -> None: ...
 
 
+@pytest.mark.parametrize(
+    ("defaults", "said"),
+    [
+        ({"label": "\ud800"}, "defaults.label is not valid text"),
+        ({"requires": {"zone": "\ud800"}}, "defaults.requires.zone is not valid text"),
+        ({"options": {"size": object()}}, "defaults.options.size holds a object"),
+        ({"label": "\x1b[31m"}, "defaults.label holds a control character"),
+        ({"depends_on": (1,)}, "defaults cannot hold depends_on, which each task has of its own"),
+        ({"type": "other"}, "defaults cannot hold type, which each task has of its own"),
+        ({"lable": "night"}, "defaults has to hold fields of CreateTask: .*`lable`"),
+    ],
+)
+def test_what_no_task_may_have_is_no_default_of_a_type(defaults: dict[str, Any], said: str) -> None:
+    """It was put into each task after its own values were checked: nothing could be committed, or it was a KeyError."""
+    with pytest.raises(ValueError, match=f"^mine: {said}"):
+        TaskType(name="mine", summary="", run=print, defaults=defaults)
+
+
 class _Unfinished(ABC):
     def __call__(self, _context: object) -> int:
         return self.scale()
