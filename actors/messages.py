@@ -31,15 +31,15 @@ class Ticket(msgspec.Struct, frozen=True):
     reply: _Reply
     command_id: str
     digest: bytes
-    """Of the command as it was sent, with 2 for each 2.0 and without fields that have their default; recorded with the
-    answer. For a batch, that of the request."""
+    """Of the command as it was sent, with 2 for each 2.0, times in UTC and without fields that have their default;
+    recorded with the answer. For a batch, that of the request."""
     fresh: bool = False
     """Whether the command id is new, so that there is no earlier answer to look for."""
     refusal: TasktrailError | None = None
     """The answer unless the command is a repetition: the refusal of its examination."""
     earlier: tuple[bytes, ...] = ()
-    """Other digests that are compared as well, since older logs have recorded them: of the command with its numbers as
-    they were written, and as it would be recorded now, with its preset resolved."""
+    """Other digests that are compared as well, since older logs have recorded them: of the command with its numbers and
+    times as they were written, and as it would be recorded now, with its preset resolved."""
     of_batch: bool = False
     """Whether the command creates the tasks of a batch. A repetition may have found other files, so the ids of the
     first one do not belong to its names: it is answered without ids."""

@@ -83,7 +83,7 @@ def _in_words(answer: HttpAnswer, error: SealUnfit) -> tuple[str, str]:
         return TOO_LONG, _WRONG_URL
     if is_answer(answer.content):
         return error.message, ""
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     what = f" ({kind[:_LONGEST_KIND]})" if kind else ""
     # A stamp that was damaged on its way is to be asked for again; a page in its place comes from another address.
     return f"what it has answered{what} is no answer of a time authority", "" if kind == _STAMP_KIND else _WRONG_URL

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVa
 import msgspec
 
 from ..events import Checkpoint, CreateTask
-from ..events.errors import InvalidOptions
+from ..events.commands import PATH_FIELDS, TaskFields
+from ..events.errors import InvalidOptions, InvalidValue
 from ..events.system_events import MissedRuns
+from ..events.values import check_plain, has_control
 from .errors import PackageMissing
 from .kinds import Kind
 
@@ -603,6 +605,10 @@ class _Plain(msgspec.Struct, frozen=True, kw_only=True):
     periodic: Periodic | None
 
 
+_WITH_DEFAULTS = frozenset(field.name for field in msgspec.structs.fields(TaskFields) if not field.required)
+"""Fields of `CreateTask` that a type may have its own defaults for."""
+
+
 def _check_plain(declared: TaskType) -> None:
     try:
         msgspec.convert({field: getattr(declared, field) for field in _Plain.__struct_fields__}, _Plain)
@@ -644,6 +650,8 @@ def _check_run(name: str, run: object) -> None:
         method = next((vars(base)["__call__"] for base in run.__mro__ if "__call__" in vars(base)), None)
         if method is None:
             raise TypeError(f"{name}: the class has to have a method __call__(self, context), which is the handler")
+        if missing := sorted(getattr(run, "__abstractmethods__", ())):
+            raise TypeError(f"{name}: the class is abstract: it does not define {', '.join(missing)}")
         if why := _why_not_callable(run):
             raise TypeError(f"{name}: the class is made anew for each attempt, without arguments, but {why}")
         why = _why_not_callable(method, None, None) if isinstance(method, FunctionType) else ""
@@ -676,10 +684,20 @@ def _check_words(name: str, programs: object, output_suffix: str) -> None:
 
 
 def _check_defaults(name: str, defaults: dict[str, Any]) -> None:
+    """Refuse what no task may have: it is put into tasks whose own values were checked before."""
+    for field in defaults:
+        if field in CreateTask.__struct_fields__ and field not in _WITH_DEFAULTS:
+            raise ValueError(f"{name}: defaults cannot hold {field}, which each task has of its own")
     try:
+        check_plain(defaults, "defaults")
         msgspec.convert({"command": "create_task", "type": name, **defaults}, CreateTask)
+    except InvalidValue as error:
+        raise ValueError(f"{name}: {error.message}") from error
     except msgspec.ValidationError as error:
         raise ValueError(f"{name}: defaults has to hold fields of CreateTask: {error}") from error
+    for field, value in defaults.items():
+        if isinstance(value, str) and field not in PATH_FIELDS and has_control(value):
+            raise ValueError(f"{name}: defaults.{field} holds a control character")
 
 
 def _check_paths(name: str, **declared: tuple[str, ...]) -> None:

@@ -83,7 +83,7 @@ class Authorities:
     def __init__(self, path: Path) -> None:
         try:
             self._verifier = _Verifier(x509.load_pem_x509_certificates(read_small(path, _LARGEST)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, x509.InvalidVersion) as error:
             why = f": {error.strerror}" if isinstance(error, OSError) else ""  # a library's words help nobody here
             raise SealUnfit(
                 f"{path} has no certificates in PEM{why}",

@@ -284,7 +284,7 @@ class PastWalk:
             return [hit[0] for hit in islice(self.hits(START, lead=lead), offset, last)]
 
         by_status, best = self._lead_by_status, self._lead
-        if by_status is not best and _work(by_status) <= _NEAR * _work(best):
+        if by_status.sources != best.sources and _work(by_status) <= _NEAR * _work(best):
             steps = _TO_BEGIN + last * _work(by_status) / total * _TO_LOOK
             ids = bounded(self._conn, _PATIENCE * steps * _INSTRUCTIONS, lambda: found(by_status))
             if ids is not None:

@@ -18,7 +18,7 @@ from msgspec.structs import astuple, replace
 from ..actors.core.limits import EACH
 from ..actors.core.messages import Intake
 from ..config.settings import Config
-from ..events import Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
+from ..events import Checkpoint, Command, CreateGraph, CreateTask, GraphTask, SaveCheckpoint, TasktrailError
 from ..events.commands import PATH_FIELDS, AddSchedule, AddSource, FileTask, PauseQueue, SetLimits, TaskFields
 from ..events.errors import (
     CONTRADICTION,
@@ -157,7 +157,7 @@ class CommandIntake:
         """Raise an error if the fields that all tasks of a batch share are wrong for any file."""
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
-        check_receivers(task, self._allow_endpoints, self._targets)
+        self._check_receivers(task)
         self.paths.check_original_wanted(task, None)
 
     def _examine_source(self, command: AddSource) -> None:
@@ -188,7 +188,7 @@ class CommandIntake:
             task = self.registry.presets.with_preset(replace(task, type=task.type or preset.type))
         self._check_level(task.user_level)
         _check_json(task.options, "options", MAX_OPTIONS)
-        check_receivers(task, self._allow_endpoints, self._targets)
+        self._check_receivers(task)
         task_type = self.registry.get(task.type) if task.type else None
         task = self.with_normalized_options(task)
         if task_type is not None:
@@ -237,7 +237,6 @@ class CommandIntake:
             # What an earlier task of the graph will write is not there yet.
             made = frozenset(outputs[name] for name in task.depends_on if isinstance(name, str) and name in outputs)
             with _inside(f"tasks[{place}]", f"Task {task.name}: "):
-                refuse_odd(task)
                 intakes[task.name] = self._examine_create(task, made)
         return Intake(by_name=intakes)
 
@@ -274,10 +273,10 @@ class CommandIntake:
             raise NeverFits(reason, field="input_file" if command.input_file else "")
         return found
 
-    def _check_receivers(self, task: CreateTask | GraphTask) -> None:
-        """Check those that the task names, then those that its type names for all its tasks."""
+    def _check_receivers(self, task: TaskFields) -> None:
+        """Check those that the task names, then those that its type, if it is known, names for all its tasks."""
         check_receivers(task, self._allow_endpoints, self._targets)
-        whole = filled(task, self.registry)
+        whole = filled(task, self.registry) if task.type else task
         if whole is task or not names_receivers(whole):
             return
         if task.notify_on:  # a task may leave out the mail of its type
@@ -376,6 +375,10 @@ def refuse_odd(command: Command | GraphTask | FileTask) -> None:
     if isinstance(command, AddSchedule | AddSource):
         with _inside("task"):
             refuse_odd(command.task)
+    if isinstance(command, CreateGraph):
+        for place, task in enumerate(command.tasks):
+            with _inside(f"tasks[{place}]", f"Task {task.name}: "):
+                refuse_odd(task)
     for name, value in zip(command.__struct_fields__, astuple(command), strict=True):
         if not value:  # most fields of most commands; nothing in an empty text or object is odd
             continue
@@ -390,7 +393,7 @@ def refuse_odd(command: Command | GraphTask | FileTask) -> None:
                 raise InvalidValue(f"{name} holds a NUL, which no file name can", field=name)
         elif isinstance(value, datetime):
             check_moment(value, name)
-        elif isinstance(value, dict) and name != "options":  # options are checked together with their size
+        elif isinstance(value, dict | Checkpoint):
             check_plain(value, name)
 
 

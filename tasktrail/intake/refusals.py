@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from ..events import Checkpoint, Command, CreateTask, GraphTask, TasktrailError
+from ..events import Command, CreateTask, GraphTask, TasktrailError
 from ..events.commands import BatchName, LocalName, RateName, RateText, ScheduleName, SourceName, TraceContext, UserKey
 from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed, UnknownType
 from ..handlers.contract import TaskType
@@ -36,10 +36,12 @@ def unknown_field(
 ) -> Malformed:
     """Make the error for a field that `kind` does not have, with the nearest one that it has. `field`: its place.
 
-    Without a near one, and with `own`, the error says which field takes names of the sender's own.
+    Without a near one, and with `own`, the error says which field takes names of the sender's own. A field that other
+    tasks have is no such name.
     """
     fields = kind.__struct_fields__ if kind else ()
     hint = _nearest(name, fields)
+    own = own and name not in CreateTask.__struct_fields__
     if own and not hint and "options" in fields:
         hint = "; what the task type takes goes into `options`"
     elif own and not hint and "data" in fields:
@@ -47,8 +49,13 @@ def unknown_field(
     return Malformed(f"There is no field `{name}`{hint}", field=field or name, remedy=remedy)
 
 
-_INNER: dict[str, type[msgspec.Struct]] = {"task": CreateTask, "checkpoint": Checkpoint}
-"""A field of a command → the Struct in it."""
+def _inner(kind: type[msgspec.Struct] | None, field: str) -> type[msgspec.Struct] | None:
+    """The Struct in a field of a command; None if there is none."""
+    if field.startswith("tasks["):
+        return GraphTask
+    types = {one.name: one.type for one in msgspec.structs.fields(kind)} if kind else {}
+    inner = types.get(field)
+    return inner if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else None
 
 
 def _nearest(name: str, choices: Sequence[str]) -> str:
@@ -83,10 +90,10 @@ def refusal(
         more = f"; the commands are {', '.join(KNOWN)}" if name == "command" else ""
         return Malformed(f"`{name}` has to be given{more}", field=name)
     if match := _UNKNOWN.fullmatch(text):
+        asked = kind or _BY_TAG.get(str(_values(sent).get("command")))
         if field:
-            inner = GraphTask if field.startswith("tasks[") else _INNER.get(field)
-            return unknown_field(match[1], inner, field=f"{field}.{match[1]}")
-        return unknown_field(match[1], kind or _BY_TAG.get(str(_values(sent).get("command"))))
+            return unknown_field(match[1], _inner(asked, field), field=f"{field}.{match[1]}")
+        return unknown_field(match[1], asked)
     if text == "Input data was truncated":
         half = isinstance(sent, bytes) and _is_whole(sent)
         return Malformed("The JSON has half of a surrogate pair in it" if half else "The JSON ends too early")

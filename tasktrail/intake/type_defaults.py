@@ -12,8 +12,11 @@ from ..handlers.registry import Registry
 F = TypeVar("F", bound=TaskFields)
 
 FIELD_DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in msgspec.structs.fields(TaskFields) if field.default is not msgspec.NODEFAULT
+    field.name: field.default_factory() if callable(field.default_factory) else field.default
+    for field in msgspec.structs.fields(TaskFields)
+    if not field.required
 }
+"""The usual value of each field that may be left out. Those of `options` and `requires` are made by a factory."""
 
 
 def with_type_defaults(command: Command, registry: Registry) -> Command:

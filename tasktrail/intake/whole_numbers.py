@@ -1,6 +1,8 @@
 """Reads whole numbers written as 6.0. JSON and its schemas have one kind of number, but the decoder has two."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC
 from functools import cache
 from typing import Any, TypeVar
 
@@ -32,12 +34,16 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 def alike(command: C) -> C:
     """Return the command with 6 for each 6.0 in its plain JSON, so that two commands with equal numbers are the same.
 
-    Also a field with its default is as if it were left out. The encoder leaves out the very object of a default, but
-    writes another 1.0, which a sender has given.
+    Times are in UTC. Also a field with its default is as if it were left out. The encoder leaves out the very object of
+    a default, but writes another 1.0, which a sender has given.
 
     The command itself if nothing has to be replaced. Numbers beyond 64 bits stay as they are.
     """
     changed = dict[str, Any](_defaults_of(command))
+    for name in _moments(type(command)):
+        if (moment := getattr(command, name)) is not None and moment.tzinfo is not UTC:
+            with suppress(OverflowError):  # it will be refused
+                changed[name] = moment.astimezone(UTC)
     for name in _PLAIN:
         if (value := getattr(command, name, None)) and (other := _shortest(value)) is not value:
             changed[name] = other
@@ -66,6 +72,21 @@ def _not_unique(cls: type[Struct]) -> tuple[tuple[str, Any], ...]:
     names = cls.__struct_fields__[len(cls.__struct_fields__) - len(defaults) :]
     pairs = zip(names, defaults, strict=True)
     return tuple((name, default) for name, default in pairs if not _is_unique(default))
+
+
+@cache
+def _moments(cls: type[Struct]) -> tuple[str, ...]:
+    """The fields of a class that hold a time."""
+    return tuple(name for name, kind in _fields(cls).items() if _is_moment(kind))
+
+
+def _is_moment(kind: kinds.Type) -> bool:
+    match kind:
+        case kinds.Metadata():
+            return _is_moment(kind.type)
+        case kinds.UnionType():
+            return any(map(_is_moment, kind.types))
+    return isinstance(kind, kinds.DateTimeType)
 
 
 def _is_unique(value: Any) -> bool:

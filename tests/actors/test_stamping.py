@@ -97,20 +97,29 @@ def test_a_stamp_of_another_seal_or_authority_or_a_damaged_one_does_not_hold(log
 
 
 @pytest.mark.parametrize(
-    ("changing", "words"),
+    ("changing", "words", "advice"),
     [
-        (lambda _: (500, b""), "HTTP 500"),
-        (lambda _: (404, b""), "HTTP 404"),
-        (lambda _: (200, b"nonsense"), "no answer of a time authority"),
-        (lambda answer: (200, answer[:-9]), "no answer of a time authority"),
+        *(
+            (lambda answer, status=status: (status, answer), f"HTTP {status}", "Ask again later")
+            for status in (408, 429, 500, 503)
+        ),
+        *(
+            (lambda answer, status=status: (status, answer), f"HTTP {status}", "See whether this is the address")
+            for status in (201, 400, 404)
+        ),
+        (lambda _: (404, b""), "HTTP 404", "See whether this is the address"),
+        (lambda _: (200, b"nonsense"), "no answer of a time authority", "Ask again later"),
+        (lambda answer: (200, answer[:-9]), "no answer of a time authority", "Ask again later"),
     ],
 )
 def test_an_authority_that_does_not_stamp_is_told_and_nothing_is_kept(
-    log: Log, tmp_path: Path, changing: Callable[[bytes], tuple[int, bytes]], words: str
+    log: Log, tmp_path: Path, changing: Callable[[bytes], tuple[int, bytes]], words: str, advice: str
 ) -> None:
+    """With another status than 200 it does not count that there is a stamp, too."""
     seal = log.sealed()
-    with TimeAuthority(tmp_path / "tsa", changing) as authority, pytest.raises(NoStamp, match=words):
+    with TimeAuthority(tmp_path / "tsa", changing) as authority, pytest.raises(NoStamp, match=words) as told:
         have_stamped(seal, authority.url, context=context())
+    assert advice in told.value.advice
     assert not seal.path.with_suffix(".tsr").exists()
 
 
@@ -124,6 +133,7 @@ def test_an_authority_that_does_not_stamp_is_told_and_nothing_is_kept(
             "(application/timestamp-reply) is no answer of a time authority",
             "Ask again later",
         ),
+        ("Application/Timestamp-Reply; v=1", "is no answer of a time authority", "Ask again later"),
     ],
 )
 def test_a_page_in_place_of_a_stamp_is_told_as_what_it_is(
@@ -276,3 +286,15 @@ def test_a_file_without_certificates_is_refused(tmp_path: Path, content: str) ->
     with pytest.raises(SealUnfit, match="has no certificates") as told:
         Authorities(tmp_path / "roots.pem")
     assert told.value.message.endswith("roots.pem has no certificates in PEM")
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    """The library has an error of its own for it, which ended `verify` with a traceback."""
+    roots = tmp_path / "roots.pem"
+    with TimeAuthority(tmp_path / "tsa") as authority:
+        of_root = ssl.PEM_cert_to_DER_cert(authority.root.read_text())
+    third, ninth = (b"\xa0\x03\x02\x01" + bytes([version]) for version in (2, 8))
+    assert of_root.count(third) == 1
+    roots.write_text(ssl.DER_cert_to_PEM_cert(of_root.replace(third, ninth)))
+    with pytest.raises(SealUnfit, match="has no certificates in PEM"):
+        Authorities(roots)

@@ -310,6 +310,7 @@ def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_fr
     ("status", "content", "outcome", "said"),
     [
         (503, b"", "absent", "cannot sign now"),
+        (408, b"", "absent", "cannot sign now"),
         (429, b"", "absent", "cannot sign now"),
         (400, b"", "refused", "two lines more"),
         (403, b"", "refused", "does not trust the key"),

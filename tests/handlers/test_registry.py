@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from enum import Enum
 from functools import partial, wraps
 from pathlib import Path
@@ -252,6 +253,32 @@ class _CalledWithout:
 
 
 @pytest.mark.parametrize(
+    ("defaults", "said"),
+    [
+        ({"label": "\ud800"}, "defaults.label is not valid text"),
+        ({"requires": {"zone": "\ud800"}}, "defaults.requires.zone is not valid text"),
+        ({"options": {"size": object()}}, "defaults.options.size holds a object"),
+        ({"label": "\x1b[31m"}, "defaults.label holds a control character"),
+        ({"depends_on": (1,)}, "defaults cannot hold depends_on, which each task has of its own"),
+        ({"type": "other"}, "defaults cannot hold type, which each task has of its own"),
+        ({"lable": "night"}, "defaults has to hold fields of CreateTask: .*`lable`"),
+    ],
+)
+def test_what_no_task_may_have_is_no_default_of_a_type(defaults: dict[str, Any], said: str) -> None:
+    """It was put into each task after its own values were checked: nothing could be committed, or it was a KeyError."""
+    with pytest.raises(ValueError, match=f"^mine: {said}"):
+        TaskType(name="mine", summary="", run=print, defaults=defaults)
+
+
+class _Unfinished(ABC):
+    def __call__(self, _context: object) -> int:
+        return self.scale()
+
+    @abstractmethod
+    def scale(self) -> int: ...
+
+
+@pytest.mark.parametrize(
     ("run", "said"),
     [
         (_without_context, "called with the context and nothing else, but too many"),
@@ -259,6 +286,7 @@ class _CalledWithout:
         (_MadeWithContext, "made anew for each attempt, without arguments, but missing a required argument: 'context'"),
         (_NotCallable, r"has to have a method __call__\(self, context\)"),
         (_CalledWithout, "called with the context and nothing else, but too many"),
+        (_Unfinished, "the class is abstract: it does not define scale$"),
     ],
 )
 def test_a_handler_that_cannot_be_called_with_a_context_is_refused_where_it_is_declared(run: Any, said: str) -> None:

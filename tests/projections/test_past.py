@@ -500,6 +500,21 @@ def test_tasks_of_a_label_in_a_status_are_found_by_the_label_if_its_tasks_lie_to
     assert given_up == [True]
 
 
+def test_a_walk_by_the_status_is_not_begun_twice(journal: Journal, given_up: list[bool]) -> None:
+    """Of all sources the status has the fewest tasks, so there is no other way to go on after giving up."""
+    for number in range(2000):
+        completed(journal, **({"label": "night", "user_id": 1} if number < 500 else {"user_id": 2}))
+    for _ in range(1600):
+        journal.create(label="night", user_id=1)
+    with closing(TaskViews(":memory:")) as views:
+        views.apply(journal.records)
+        queries = TaskQueries(views.connection)
+        then = Past(queries, journal.log, len(journal.records))
+        filters = TaskFilters(label="night", user_id=1, status="completed", sort="-id", limit=2)
+        assert then.list(filters) == queries.list(filters, then.moment)
+    assert given_up == []
+
+
 @pytest.mark.parametrize(
     ("sort", "begin"), [("priority", 1400), ("-priority", 0), ("effective_priority", 0), ("-effective_priority", 1400)]
 )

@@ -154,6 +154,16 @@ def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any],
             b'{"command": "save_checkpoint", "task_id": 1, "checkpoint": {"zz": 1}}',
             "There is no field `zz`; values of your own go into `data`",
         ),
+        (
+            decode_command,
+            b'{"command": "add_source", "source": "a", "inputs": ["/a"], "to": "/b", "task": {"depends_on": [1]}}',
+            "There is no field `depends_on`",
+        ),
+        (
+            decode_command,
+            b'{"command": "add_schedule", "schedule": "a", "task": {"type": "noop", "depends": [1]}}',
+            "There is no field `depends`; did you mean `depends_on`?",
+        ),
         (decode_command, b'{"command": "cancle_task"}', "Invalid value 'cancle_task'; did you mean `cancel_task`?"),
         (decode_create, b'{"command": "cancel_task"}', "`cancel_task` is not the command that belongs here"),
         (

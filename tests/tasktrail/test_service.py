@@ -25,7 +25,7 @@ from tasktrail.actors.core.queue import ReadyQueue
 from tasktrail.api.reader import Reader
 from tasktrail.config.settings import Config
 from tasktrail.events import Accepted, CancelTask, Checkpoint, Created, CreateTask, Recorded, TasktrailError
-from tasktrail.events.commands import SaveCheckpoint, SetLimits
+from tasktrail.events.commands import AdjustTask, SaveCheckpoint, SetLimits
 from tasktrail.events.errors import (
     CannotStartNow,
     CommandIdReused,
@@ -59,6 +59,14 @@ Opener = Callable[..., TaskService]
 
 def names(records: Iterable[Recorded]) -> list[str]:
     return [type(record.event).__name__ for record in records]
+
+
+def nested(depth: int) -> list[Any]:
+    """Lists within each other."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def until(service: TaskService, task_id: int, name: str) -> Recorded:
@@ -171,6 +179,38 @@ def test_a_repeated_command_is_answered_as_before_by_a_log_that_has_the_digest_o
         tasks.send(msgspec.structs.replace(once, options={"count": 3.0}))
 
 
+@pytest.mark.parametrize("command_id", ["", "mine"], ids=["no id", "id"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("\ud800", "half of a surrogate pair"),
+        (object(), "holds a object, which JSON cannot represent"),
+        (nested(5000), "nested deeper than 32 levels"),
+    ],
+    ids=["text", "object", "depth"],
+)
+def test_what_is_no_json_is_refused_by_its_name_with_and_without_a_command_id(
+    open_service: Opener, tmp_path: Path, value: Any, said: str, command_id: str
+) -> None:
+    """A command with an id is compared with earlier ones: what could not be encoded raised the encoder's own error."""
+    tasks, options = open_service(), {"value": value}
+    more: dict[str, Any] = {"command_id": command_id}
+    one: dict[str, Any] = {"type": "echo", "options": options}
+    checkpoint = Checkpoint(data=options)
+    ways: list[tuple[str, Callable[[], object]]] = [
+        ("options", lambda: tasks.create_task(**one, **more)),
+        ("tasks[0].options", lambda: tasks.create_graph([{**one, "name": "a"}], **more)),
+        ("task.options", lambda: tasks.add_schedule("hourly", task=one, every=3600, **more)),
+        ("task.options", lambda: tasks.add_source("new", [tmp_path], f"{tmp_path}/{{stem}}", task=one, **more)),
+        ("options", lambda: tasks.create_batch([tmp_path], f"{tmp_path}/{{stem}}.txt", **one, **more)),
+        ("checkpoint.data", lambda: tasks.send(SaveCheckpoint(task_id=1, checkpoint=checkpoint, **more))),
+    ]
+    for field, send in ways:
+        with pytest.raises(InvalidValue, match=said) as told:
+            send()
+        assert told.value.field.startswith(f"{field}.value")
+
+
 def test_a_command_id_that_a_command_to_the_service_has_used_is_refused_in_those_words(open_service: Opener) -> None:
     """It was said to belong to task 0, which nobody can look at."""
     tasks = open_service()
@@ -210,6 +250,40 @@ def test_numbers_that_are_equal_are_the_same_in_a_repetition(open_service: Opene
         for value in others:
             with pytest.raises(CommandIdReused):
                 send(value, kind)
+
+
+def test_one_moment_is_the_same_in_a_repetition_whatever_zone_it_is_written_in(
+    open_service: Opener, tmp_path: Path
+) -> None:
+    """Senders of some languages write the zone of their machine. It was refused as another command."""
+    tasks = open_service()
+    (tmp_path / "a.txt").write_text("a")
+    early, late = {"scheduled_for": "2100-01-01T00:00:00Z"}, {"scheduled_for": "2100-01-01T02:00:00Z"}
+    moved = {"scheduled_for": "2100-01-01T02:00:00+02:00"}
+    task_id = tasks.create_task(type="noop", held=True)
+
+    def sent(moment: dict[str, Any], way: str) -> object:
+        more: dict[str, Any] = {"command_id": way}
+        match way:
+            case "task":
+                return tasks.create_task(type="noop", **moment, **more)
+            case "graph":
+                return tasks.create_graph([{"name": "one", "type": "noop", **moment}], **more)
+            case "adjust":
+                return tasks.send(
+                    msgspec.convert({"command": "adjust_task", "task_id": task_id, **moment, **more}, AdjustTask)
+                )
+            case "schedule":
+                return tasks.add_schedule(
+                    "hourly", task={"type": "noop"}, every=3600, starting_at=moment["scheduled_for"], **more
+                )
+        made = tasks.create_batch([tmp_path / "a.txt"], f"{tmp_path}/{{stem}}.loud", type="shout", task=moment, **more)
+        return made.created
+
+    for way in ("task", "graph", "adjust", "schedule", "batch"):
+        assert sent(early, way) == sent(moved, way)
+        with pytest.raises(CommandIdReused):
+            sent(late, way)
 
 
 def test_a_log_that_has_the_digest_of_a_number_as_it_was_written_answers_as_before(

@@ -194,6 +194,21 @@ def test_the_types_defaults_hold_however_the_task_came(service: TaskService) -> 
     assert (in_graph.priority, in_graph.max_retries, in_graph.timeout) == (2, 5, 60.0)
 
 
+def test_the_node_that_a_type_requires_holds_for_all_its_tasks_but_those_with_their_own(tmp_path: Path) -> None:
+    """Each task of a type with `requires` ended in a KeyError, however it was created."""
+
+    @task("rendering", requires={"zone": "a"})
+    def rendering() -> None:
+        """Work on a certain node."""
+
+    with inline_service(tmp_path / "data", rendering) as tasks:
+        usual = rendering.with_fields(held=True).submit().task()
+        own = tasks.get_task(tasks.create_task(type="rendering", held=True, requires={"zone": "b"}))
+        with pytest.raises(InvalidValue, match=r"^requires=\{\} counts as left out"):
+            rendering.with_fields(requires={})
+    assert (usual.requires, own.requires) == ({"zone": "a"}, {"zone": "b"})
+
+
 def test_the_receivers_of_a_type_hold_for_all_its_tasks_and_are_checked(tmp_path: Path) -> None:
     """A `TaskType` could name receivers to which nothing would ever be sent, and nobody was told."""
 
@@ -223,6 +238,13 @@ def test_the_receivers_of_a_type_hold_for_all_its_tasks_and_are_checked(tmp_path
         said = "^Task one: By default of nobody: There is no target 'ops'"
         with pytest.raises(InvalidValue, match=said):
             tasks.create_graph([{"name": "one", "type": "nobody"}])
+        # Else each of the files would be refused, or not one file of the folder would ever get its task.
+        said = "^By default of nobody: There is no target 'ops'"
+        with pytest.raises(InvalidValue, match=said):
+            tasks.create_batch([tmp_path], f"{tmp_path}/{{stem}}.out", type="nobody")
+        with pytest.raises(InvalidValue, match=said) as caught:
+            tasks.add_source("inbox", [tmp_path], f"{tmp_path}/{{stem}}.out", task={"type": "nobody"})
+        assert caught.value.field == "task.notify_targets"
         with pytest.raises(InvalidValue, match=r"^notify_on names no end"):
             watched.with_fields(notify_email="you@example.org", notify_on=["started"]).submit()
         silent = watched.with_fields(notify_on=["started"]).submit().task()
