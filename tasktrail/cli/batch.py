@@ -123,7 +123,9 @@ def batch_command(
                 name_lasting_obstacles(inside, task_id, partial(say, err=True))
         left_as = "it goes on in the service"
         if inside is not None:
-            left_as = f"it stops here; the same command{' without --again' if again else ' again'} goes on"
+            # A command id belongs to the whole request: without --again it would be another one, and refused.
+            how = "without --again" if again and not given["command_id"] else "again"
+            left_as = f"it stops here; the same command {how} goes on"
         return _follow(session, tasks, made, names, left_as=left_as)
 
 
