@@ -94,6 +94,18 @@ def test_the_tasks_of_a_graph_may_come_from_a_generator(tasks: Sent) -> None:
     assert [task.name for task in graph.tasks] == ["a", "b"]
 
 
+def test_one_command_in_place_of_several_and_the_other_way_round_is_refused_by_its_kind(tasks: Sent) -> None:
+    """Every field of the command was printed, and what to do was not said."""
+    with pytest.raises(InvalidValue) as one:
+        tasks.send_many(CreateTask(type="noop"))  # type: ignore[arg-type]  # as a program may
+    assert one.value.message == "commands have to be a list of commands, not one CreateTask"
+    assert "`send_many([CreateTask(...)])`" in one.value.advice
+    with pytest.raises(InvalidValue) as several:
+        tasks.send([CreateTask(type="noop")])  # type: ignore[arg-type]  # the same
+    assert several.value.message == "A command is one Struct such as CreateTask or CancelTask, not a list of them"
+    assert (several.value.advice, tasks.commands) == ("Send several with `send_many`.", [])
+
+
 OPENING: list[tuple[Callable[[Any], object], str]] = [
     (TaskService.open, "data"),
     (Client.connect, "data"),
