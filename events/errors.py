@@ -86,7 +86,7 @@ class InvalidValue(TasktrailError):
     code = "invalid_value"
     status = 400
     title = "A value is not allowed"
-    remedy = "Correct the field and send the command again."
+    remedy = "Correct the value and try again."
 
 
 class UnknownType(TasktrailError):

@@ -144,6 +144,13 @@ def test_a_word_of_the_sentence_is_no_name_of_a_field(
     assert cli("submit", "noop").err == f"tasktrail: {message} (field: {field})\n  Give another.\n"
 
 
+@pytest.mark.parametrize("line", ["list --limit 0", "list --offset -1", "list --status nothing", "list --sort size"])
+def test_a_wrong_value_of_a_question_is_not_called_a_command(cli: Callable[..., Any], line: str) -> None:
+    """ "Send the command again" was the advice, although nothing had been sent."""
+    said = cli(*line.split())
+    assert (said.code, said.err.splitlines()[1:]) == (1, ["  Correct the value and try again."])
+
+
 def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..., Any], environment: Any) -> None:
     error = InvalidPath("'/x' is a folder", field="output_file", remedy="Name a file in it.")
     fails_with(environment, error)
