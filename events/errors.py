@@ -97,7 +97,8 @@ class UnknownType(TasktrailError):
     title = "There is no such task type"
     remedy = (
         "List the types with `tasktrail types`; for a type of your own, give the service its file (`tasktrail serve "
-        "FILE`), an entry point, or the key `handlers`."
+        "FILE`), an entry point, or the key `handlers` (Python: `TaskService.open(..., "
+        "config=Config(handlers=[...]))`)."
     )
 
 

@@ -94,6 +94,15 @@ def test_the_tasks_of_a_graph_may_come_from_a_generator(tasks: Sent) -> None:
     assert [task.name for task in graph.tasks] == ["a", "b"]
 
 
+def test_options_as_a_struct_are_refused_with_what_makes_a_dict_of_them(tasks: Sent) -> None:
+    class Wanted(msgspec.Struct):
+        width: int
+
+    with pytest.raises(InvalidValue, match="options has to be an object, not Wanted") as refused:
+        tasks.create_task("image_thumbnail", options=Wanted(320))  # type: ignore[arg-type]  # as a program may
+    assert refused.value.advice == "Give a dict: msgspec.structs.asdict(Wanted(...)) makes one."
+
+
 def test_one_command_in_place_of_several_and_the_other_way_round_is_refused_by_its_kind(tasks: Sent) -> None:
     """Every field of the command was printed, and what to do was not said."""
     with pytest.raises(InvalidValue) as one:
