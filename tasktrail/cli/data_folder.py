@@ -84,7 +84,7 @@ def verify_command(
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
     code = DONE if verification.ok else CHECK_FAILED
-    with keeping(code):
+    with keeping(code, as_json=session.as_json):
         if session.as_json:
             print_json(verification)
         else:

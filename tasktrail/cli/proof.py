@@ -103,7 +103,7 @@ def seal_command(session: Session) -> int:
 def print_seal(session: Session, made: Sealing, **more: str) -> int:
     """Print what was sealed and who has signed it. Returns the exit code: 4 if a witness has signed another log."""
     found = CHECK_FAILED if any(one.outcome == "contradicted" for one in made.asked) else DONE
-    with keeping(found):
+    with keeping(found, as_json=session.as_json):
         _print_made(session, made, more)
     code = complain(made.unasked, as_json=session.as_json) if made.unasked else DONE
     return found or code

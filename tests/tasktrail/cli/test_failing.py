@@ -87,6 +87,17 @@ def test_what_the_system_refuses_is_told_as_other_programs_tell_it_with_what_to_
 ) -> None:
     fails_with(environment, OSError(number, os.strerror(number), "/data/log.db"))
     assert cli("submit", "noop").err == f"tasktrail: /data/log.db: {os.strerror(number)}\n{step}"
+    told = json.loads(cli("--json", "submit", "noop").err)
+    assert told.keys() == {"type", "title", "status", "detail", "code", "field", "remedy"}
+    assert (told["detail"], told["code"]) == (f"/data/log.db: {os.strerror(number)}", "unexpected")
+    assert told["remedy"] == step.strip()
+
+
+def test_a_fault_of_our_own_is_a_problem_too_for_a_program(cli: Callable[..., Any], environment: Any) -> None:
+    fails_with(environment, ZeroDivisionError("division by zero"))
+    told = json.loads(cli("--json", "submit", "noop").err)
+    assert (told["detail"], told["code"]) == ("ZeroDivisionError: division by zero", "unexpected")
+    assert "This is a fault of tasktrail" in told["remedy"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="it takes a device of Linux")
