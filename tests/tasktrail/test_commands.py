@@ -134,6 +134,14 @@ def test_what_is_no_path_is_refused_by_the_name_of_its_argument(method: Callable
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(("method", "field"), OPENING)
+def test_an_empty_path_is_not_taken_for_the_current_folder(method: Callable[[Any], object], field: str) -> None:
+    """As of a variable of the environment that is not set: a service would have begun a log there."""
+    with pytest.raises(InvalidPath, match=f"{field} is empty") as caught:
+        method("")
+    assert caught.value.field == field
+
+
 @pytest.mark.parametrize("wrong", ["a\ud800", "a\0b"])
 @pytest.mark.parametrize(("method", "field"), OPENING)
 def test_what_no_file_can_be_called_is_refused_by_the_name_of_its_argument(
