@@ -51,7 +51,7 @@ def log_command(session: Session, after: int | None, limit: int | None, event: s
         return
     from ..intake.event_names import event_tags
 
-    after, wanted = after or 0, event_tags(event.split(",") if event else ())
+    after, wanted = after or 0, event_tags(() if event is None else event.split(","))
     encoder = msgspec.json.Encoder()
     write = sys.stdout.buffer.write
     with session.reading() as reading:

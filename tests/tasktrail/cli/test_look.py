@@ -351,6 +351,15 @@ def test_log_follows_what_is_yet_to_come(cli: Callable[..., Any], tasks: Any) ->
     assert len(cli("log", "--follow", "--limit", "2").out.splitlines()) == 2
 
 
+@pytest.mark.parametrize("event", ["", "created,", "creatd"])
+def test_an_event_that_there_is_not_is_refused_and_none_is_not_all(cli: Callable[..., Any], event: str) -> None:
+    """An unset variable printed the whole log."""
+    told = cli("log", "--event", event)
+    assert (told.code, told.out) == (1, "")
+    assert "there is no event" in told.err
+    assert "The events are adjusted, cancelled," in told.err
+
+
 @pytest.mark.usefixtures("story")
 def test_stats_for_people_and_programs(cli: Callable[..., Any], tasks: Any) -> None:
     tasks.create_task(type="noop")
