@@ -20,6 +20,10 @@ _STAMP_KIND = "application/timestamp-reply"
 _LONGEST_KIND = 60
 """Characters of a content type that a message shows."""
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_NO_ANSWER = (
+    "The seal is there. See whether the address is right and can be reached from here; then ask again with "
+    "`tasktrail anchor tsa URL`, or name another authority."
+)
 _WRONG_URL = "The seal is there. See whether this is the address at which the authority makes stamps (RFC 3161)."
 
 
@@ -59,7 +63,8 @@ def have_stamped(
             try:
                 answer = poster.post(url, request.as_bytes(), _HEADERS, deadline)
             except (httpx.HTTPError, OSError, ValueError) as error:
-                raise NoStamp(f"{url} has not stamped the seal: {poster.why_not(error, deadline)}") from error
+                why = poster.why_not(error, deadline)
+                raise NoStamp(f"{url} has not stamped the seal: {why}", remedy=_NO_ANSWER) from error
     except EndpointRefused as error:
         raise NoStamp(f"{url} has not stamped the seal: {error}", field="url") from error
     if answer.status != HTTPStatus.OK:

@@ -203,7 +203,10 @@ _WRONG_URL = "See whether its address is right: `tasktrail witness list` shows i
 _WRONG_KEY = "See whether its key is right: `tasktrail witness list` shows it."
 _NEXT_SEAL = "Nothing: it is asked again with the next seal."
 _TELL_OPERATOR = "Tell its operator that the witness contradicts itself. It is asked again with the next seal."
-_LATER = f"{_NEXT_SEAL} If it is gone for good, take it out with `tasktrail witness remove {{}}`."
+_LATER = (
+    f"{_NEXT_SEAL} If this goes on, see whether its address is right: `tasktrail witness list` shows it. If it is gone "
+    "for good, take it out with `tasktrail witness remove {}`."
+)
 _COMPARE = (
     "This is an older copy, or the past was changed. Keep log and seals as evidence, and run "
     "`tasktrail verify --seals DIR` with seals that were kept elsewhere."

@@ -86,7 +86,7 @@ class InvalidValue(TasktrailError):
     code = "invalid_value"
     status = 400
     title = "A value is not allowed"
-    remedy = "Correct the field and send the command again."
+    remedy = "Correct the value and try again."
 
 
 class UnknownType(TasktrailError):
@@ -97,7 +97,8 @@ class UnknownType(TasktrailError):
     title = "There is no such task type"
     remedy = (
         "List the types with `tasktrail types`; for a type of your own, give the service its file (`tasktrail serve "
-        "FILE`), an entry point, or the key `handlers`."
+        "FILE`), an entry point, or the key `handlers` (Python: `TaskService.open(..., "
+        "config=Config(handlers=[...]))`)."
     )
 
 

@@ -1,5 +1,6 @@
 """The handler contract: what a handler gets, and what it may return. A handler's author reads this page first."""
 
+import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import cache, reduce
@@ -348,6 +349,7 @@ class TaskType(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """See the class."""
         _check_plain(self)
+        _check_name(self.name)
         _check_estimate(self.name, self.estimate)
         _check_callable(self.name, check=self.check, uses_up=self.uses_up)
         _check_run(self.name, self.run)
@@ -621,6 +623,18 @@ def _check_plain(declared: TaskType) -> None:
     if not isinstance(errors, tuple) or not all(isinstance(kind, type) for kind in errors):
         raise TypeError(
             f"{declared.name}: retry_on has to be a tuple of exception classes, such as (OSError,), not {errors!r}"
+        )
+
+
+_NAME = re.compile(r"(?!\s)[^,\x00-\x1f\x7f-\x9f]{1,200}(?<!\s)")
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that a filter such as `--type a,b` could not name, or that no command may carry."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r}: this is no name of a task type: it has 1 to 200 characters, no comma, no control character, "
+            "and no space at its ends"
         )
 
 

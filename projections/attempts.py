@@ -46,6 +46,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     outcome: AttemptOutcome | None = None
     """None while it runs."""
     duration: float | None = None
+    """From its start to its recorded end. If the service was killed meanwhile, the next start has recorded that end."""
     progress: float = 0.0
     checkpoints: int = 0
     error: str = ""

@@ -34,6 +34,10 @@ def path_of(value: object, field: str) -> Path:
         raise InvalidPath(
             f"{field} has to be a path, not {in_words(value)}", field=field, remedy="Give text or a Path."
         )
+    if value == "":  # a `Path` of it would be the current folder
+        raise InvalidPath(
+            f"{field} is empty", field=field, remedy="Was a variable not set? The current folder is called '.'."
+        )
     try:
         possible = b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:  # half a surrogate pair

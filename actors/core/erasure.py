@@ -27,7 +27,7 @@ def erased_user(state: SchedulerState, command: EraseUser, belongings: Belonging
         )
     if not belongings.keys:
         raise NothingToChange(
-            f"Nothing of user {command.user_id} is encrypted",
+            f"Nothing of user {command.user_id} is encrypted, or it has been erased before",
             field="user_id",
             remedy=f"`tasktrail list --user {command.user_id}` shows what is readable: `tasktrail forget` drops it.",
         )

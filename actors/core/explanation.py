@@ -110,6 +110,10 @@ _FROM_THE_LOG = (
     "machine's samples and the order among tasks that could start."
 )
 NOT_LIVE = f"No service runs. {_FROM_THE_LOG}"
+CUT_OFF = (
+    "No service runs, so nothing works on it: the log has no end of its attempt. The next start of a service goes on "
+    "from the last checkpoint, or begins it anew."
+)
 NOT_ASKED = f"No service was asked: one on another machine may have the log. {_FROM_THE_LOG}"
 THEN = (
     "This is how it was, as far as the log shows. Limits and windows of the configuration are today's. The machine, "
@@ -141,7 +145,7 @@ def explain(
 ) -> Callable[[], Why] | None:
     """Explain why the task waits; None if memory does not hold it, because it has ended or never existed.
 
-    `not_live` is the remark if the state is not that of a running service.
+    `not_live` is the remark about a task that waits, if the state is not that of a running service.
 
     The result is a function. Calling it counts the place in the queue, which takes a look at each waiting task. It may
     be called later and in another thread; it describes the state at the time of `explain`.

@@ -1,8 +1,11 @@
 """One try to deliver a notice: how long it may take, its result, and when the next one follows."""
 
 import contextlib
+import errno
+import os
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -123,8 +126,28 @@ _NUMBER = re.compile(r"\[Errno -?\d+\] ")
 
 
 def error_in_words(error: Exception) -> str:
-    """A network error in one line, without the system's error number, which means nothing to people."""
-    return brief(f"{type(error).__name__}: {_NUMBER.sub('', str(error))}")
+    """A network error in one line: a usual one in plain words, another with its kind, since its text may say little.
+
+    The system's error number is left out: it means nothing to people.
+    """
+    return brief(usual_error(error) or f"{type(error).__name__}: {_NUMBER.sub('', str(error))}")
+
+
+def usual_error(error: BaseException) -> str:
+    """The plain words for a usual reason why there is no connection; empty for another. No address is in them."""
+    cause: BaseException | None = error
+    while cause is not None:
+        match cause:
+            case ConnectionRefusedError():
+                return "nothing listens at that host and port (connection refused)"
+            case socket.gaierror():
+                return f"the name of the host leads to no address ({cause.strerror})"
+            case ssl.SSLCertVerificationError():
+                return f"the certificate is not trusted: {cause.verify_message} (CERTIFICATE_VERIFY_FAILED)"
+            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH as number):
+                return f"no way leads there ({os.strerror(number)})"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def brief(text: str, limit: int = MAX_DETAIL) -> str:

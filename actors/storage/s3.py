@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...handlers.urls import Url
+from ..delivery.attempt import usual_error
 from .places import CHUNK, PlaceError, ProgressFunction, RemoteFile, changed, other_bytes, unreachable
 
 _T = TypeVar("_T")
@@ -408,7 +409,7 @@ def _as_place_error(error: BaseException, place: str) -> Exception:
             "Name the authority that vouches for it in AWS_CA_BUNDLE.",
         )
     if isinstance(error, known.HTTPClientError | known.ConnectionError | OSError):
-        return unreachable(place, name)
+        return unreachable(place, usual_error(error) or name)
     return PlaceError("failed", f"{place}: {name}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 import httpx
 
 from ...handlers.urls import Url
-from ..delivery.attempt import CONNECT_WITHIN, Deadline
+from ..delivery.attempt import CONNECT_WITHIN, Deadline, usual_error
 from ..delivery.guarded import GuardedBackend, GuardedTransport
 from ..delivery.ssrf import (
     BoundedResolver,
@@ -112,7 +112,7 @@ class WebSource:
             except httpx.HTTPError as error:
                 raise self._failed(error) from None
             except (OSError, ValueError) as error:
-                raise unreachable(self._url, type(error).__name__) from None
+                raise unreachable(self._url, usual_error(error) or type(error).__name__) from None
 
     def _failed(self, error: httpx.HTTPError) -> PlaceError:
         cause: BaseException | None = error
@@ -124,7 +124,7 @@ class WebSource:
                     "Name the authority that vouches for it in SSL_CERT_FILE.",
                 )
             cause = cause.__cause__ or cause.__context__
-        return unreachable(self._url, type(error).__name__)
+        return unreachable(self._url, usual_error(error) or type(error).__name__)
 
     def _refuse(self, response: httpx.Response, wanted: int) -> None:
         status, text = response.status_code, self._url.text

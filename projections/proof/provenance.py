@@ -54,10 +54,11 @@ def makers_of(log: LogReader, file: Path, keys: Keys | None = None) -> Makers:
         place = os.path.realpath(file)
         task_id = next((one for one in found if os.path.realpath(_output_of(log, one)) == place), found[0])
         return Makers(task_id, tuple(sorted(set(found) - {task_id})))
+    alone = " If each of its files was made by a task of its own, name one of them." if is_dir(file) else ""
     raise UnknownTask(
         f"As far as this log shows, no task has made {str(file)!r}, whose SHA-256 is {digest}",
         field="file",
-        remedy=_why_unknown(log, keys),
+        remedy=_why_unknown(log, keys) + alone,
     )
 
 

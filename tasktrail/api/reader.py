@@ -20,7 +20,7 @@ from ..actors.core.board import (
     token_boards,
 )
 from ..actors.core.dependencies import retries
-from ..actors.core.explanation import NOT_ASKED, NOT_LIVE, Obstacle, WaitReason, Why, explain, explain_past
+from ..actors.core.explanation import CUT_OFF, NOT_ASKED, NOT_LIVE, Obstacle, WaitReason, Why, explain, explain_past
 from ..actors.core.node_board import NodeBoard, node_boards
 from ..actors.core.sources import WatchedFolder
 from ..actors.machine import local_node
@@ -388,12 +388,15 @@ class Questions:
         if as_of is not None:
             return self._why_as_of(task_id, as_of)
         live = self.source.live
-        not_live = NOT_ASKED if is_address(self.source.paths.log) else NOT_LIVE
+        shared = is_address(self.source.paths.log)  # a service on another machine may have it
+        not_live = NOT_ASKED if shared else NOT_LIVE
         answer = self.source.state(lambda state, now: explain(state, task_id, now, live=live, not_live=not_live))
         found = answer and answer()  # a place in a long queue is counted here, without holding up the Scheduler
         if found is None or found.status in FINISHED:
             task, last = self.get_task(task_id), self.events(task_id)[-1]
             return _why_ended(task, last, live=live)
+        if not (found.waiting or live or shared):
+            found = replace(found, remark=CUT_OFF)
         reasons = (self._with_evidence(task_id, one, self.status_since) for one in found.reasons)
         return replace(found, reasons=tuple(map(self._with_retries, reasons)))
 

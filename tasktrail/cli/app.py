@@ -188,5 +188,5 @@ def run(arguments: Sequence[str], environment: Any = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
-        return complain_unexpected(error)
+        return complain_unexpected(error, as_json=as_json)
     return code if isinstance(code, int) else 0

@@ -17,7 +17,7 @@ from .command import CliCommand, pass_session
 from .completion import BATCH
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import batch_fields, build_batch
-from .parameters import FILE, TYPE, WholeParam, as_of_option
+from .parameters import TYPE, GivenPathParam, WholeParam, as_of_option
 from .progress import ENDED, Lines, Poller, Reasons, Signals, in_short, is_unexplained, name_lasting_obstacles
 from .session import Session
 from .tasks import as_text_of
@@ -58,7 +58,7 @@ _BATCHES = (
         ("tasktrail batch films/ --to web/ --preset web-720p --batch films", "by a preset, under a name of your own"),
     ],
 )
-@click.argument("inputs", nargs=-1, required=True, type=FILE, metavar="IN…")
+@click.argument("inputs", nargs=-1, required=True, type=GivenPathParam(path_type=str), metavar="IN…")
 @click.option(
     "--to",
     required=True,
@@ -123,7 +123,9 @@ def batch_command(
                 name_lasting_obstacles(inside, task_id, partial(say, err=True))
         left_as = "it goes on in the service"
         if inside is not None:
-            left_as = f"it stops here; the same command{' without --again' if again else ' again'} goes on"
+            # A command id belongs to the whole request: without --again it would be another one, and refused.
+            how = "without --again" if again and not given["command_id"] else "again"
+            left_as = f"it stops here; the same command {how} goes on"
         return _follow(session, tasks, made, names, left_as=left_as)
 
 

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from ..config import DEFAULT_DATA
 from .completion import WORDS
+from .parameters import GivenPathParam
 from .session import GIVEN, TOKEN, Session, session_of
 
 P = ParamSpec("P")
@@ -28,8 +29,8 @@ def everywhere(*, root: bool) -> list[click.Option]:
         more.setdefault("show_envvar", variable is not None)
         return click.Option([flag], envvar=variable if root else None, help=text, **(shared | more))
 
-    folder = click.Path(path_type=Path, file_okay=False, readable=False)  # `refuse_unusable` says more
-    file = click.Path(path_type=Path, dir_okay=False, exists=True)
+    folder = GivenPathParam(file_okay=False, readable=False)  # `refuse_unusable` says more
+    file = GivenPathParam(dir_okay=False, exists=True)
     return [
         option("--data", "TASKTRAIL_DATA", f"Data folder. Default: ./{DEFAULT_DATA}", type=folder, metavar="DIR"),
         option("--url", "TASKTRAIL_URL", "The service's address, instead of the socket in the data folder."),
@@ -44,7 +45,7 @@ def everywhere(*, root: bool) -> list[click.Option]:
             "TASKTRAIL_TOKEN_FILE",
             "The file that holds the token.",
             callback=_keep_token,
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=GivenPathParam(dir_okay=False),
             metavar="FILE",
         ),
         option("--json", None, "Print JSON, as the HTTP routes answer; lists have one object per line.", is_flag=True),

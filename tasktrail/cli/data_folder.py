@@ -11,7 +11,7 @@ from ..words import moment, size
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, REFUSED, complain, keeping
 from .fields import default_actor, reason_and_actor
-from .parameters import GivenPathParam, TargetParam
+from .parameters import GivenPathParam, GivenTextParam, TargetParam
 from .progress import counting
 from .proof import KEY_OPTION, authorities_in, public_key_of, witness_keys
 from .session import Session
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     "--witness",
     "witnesses",
     metavar="KEY|FILE",
+    type=GivenTextParam(),
     multiple=True,
     help="A witness that must have signed; may be repeated. Without it, those of `tasktrail witness list` "
     "are reported.",
@@ -84,7 +85,7 @@ def verify_command(
         complain(error, as_json=session.as_json)
         return CHECK_FAILED
     code = DONE if verification.ok else CHECK_FAILED
-    with keeping(code):
+    with keeping(code, as_json=session.as_json):
         if session.as_json:
             print_json(verification)
         else:
@@ -217,10 +218,10 @@ def doctor_command(session: Session) -> int:
         ("tasktrail backup --data /srv/tasks tasks.db --json", "to a new file, with JSON for a program"),
     ],
 )
-@click.argument("dest", type=TargetParam(path_type=Path))
+@click.argument("dest", type=TargetParam())
 @click.option(
     "--base",
-    type=click.Path(path_type=Path),
+    type=GivenPathParam(),
     metavar="EARLIER",
     help="Copy this earlier backup, and add what is new. From a folder, the newest backup that fits is taken.",
 )
@@ -264,7 +265,7 @@ def backup_command(session: Session, dest: Path, base: Path | None, *, check: bo
         ("tasktrail restore tasks.db --force", "first move an existing log aside"),
     ],
 )
-@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("src", type=GivenPathParam())
 @click.option("--force", is_flag=True, help="Replace an existing log, which is moved to DATA/replaced-….")
 @click.option("--dry-run", is_flag=True, help="Check the backup only.")
 @reason_and_actor

@@ -35,8 +35,9 @@ def erase_command(
 ) -> None:
     """Erase the personal data of a user's tasks for ever, by destroying the keys that encrypt it.
 
-    It needs `personal_data = "encrypted"` in the configuration, from before the tasks were created. All tasks of the
-    user must be over. Backups hold no keys; bundles, exports and notices that were sent cannot be called back.
+    The service has to run, and to have had `personal_data = "encrypted"` in its configuration from before the tasks
+    were created. All tasks of the user must be over. Backups hold no keys; bundles, exports and notices that were sent
+    cannot be called back.
     """
     if dry_run:
         _print_erasable(session, session.environment.erasable(session, user_id))

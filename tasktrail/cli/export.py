@@ -45,7 +45,7 @@ def export_options(*forms: str) -> "Callable[[F], F]":
             click.option(
                 "--out",
                 metavar="FILE",
-                type=TargetParam(dir_okay=False, path_type=Path),
+                type=TargetParam(dir_okay=False),
                 help="Write to FILE, whole or not at all, and replace what is there. Default, or -: standard output",
             ),
             click.option(

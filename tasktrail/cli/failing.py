@@ -132,8 +132,8 @@ _NEXT_STEPS = {
 """Error number of the system → what to do about it."""
 
 
-def complain_unexpected(error: Exception) -> int:
-    """Print an unforeseen error in one line. Python's development mode shows where it came from."""
+def complain_unexpected(error: Exception, *, as_json: bool) -> int:
+    """Print an unforeseen error in one line, or as a problem. Python's development mode shows where it came from."""
     if sys.flags.dev_mode:
         raise error
     step = "This is a fault of tasktrail; `python -X dev -m tasktrail …` shows where it is."
@@ -146,14 +146,29 @@ def complain_unexpected(error: Exception) -> int:
             what = f"standard output: {error.strerror}"
     elif isinstance(error, MemoryError) or str(error) == "can't start new thread":
         step = _MORE
+    if as_json:
+        click.echo(for_stream(json_bytes(_unexpected_problem(what, step)), sys.stderr), err=True)
+        return REFUSED
     say(f"tasktrail: {plain(what)}", err=True, hang="  ")
     if step:
         say(f"  {step}", err=True)
     return REFUSED
 
 
+def _unexpected_problem(what: str, step: str) -> dict[str, Any]:
+    return {
+        "type": "urn:tasktrail:problem:unexpected",
+        "title": "What nobody has foreseen",
+        "status": 500,
+        "detail": what,
+        "code": "unexpected",
+        "field": "",
+        "remedy": step,
+    }
+
+
 @contextmanager
-def keeping(code: int) -> Iterator[None]:
+def keeping(code: int, *, as_json: bool) -> Iterator[None]:
     """Print the result of a check that has this exit code. If a failed one cannot be printed, its code remains."""
     try:
         yield
@@ -161,7 +176,7 @@ def keeping(code: int) -> Iterator[None]:
         if code == DONE:
             raise
         if error.errno != errno.EPIPE:
-            complain_unexpected(error)
+            complain_unexpected(error, as_json=as_json)
 
 
 def _output_fails_with(number: int | None) -> bool:

@@ -160,7 +160,7 @@ def _help(field: msgspec.structs.FieldInfo, meaning: msgspec.Meta) -> str:
         text = text.removeprefix("False: ").capitalize()
     text = re.sub(
         r"`(\w+)`", lambda name: f"--{name[1].replace('_', '-')}" if name[1] in (*_FIELDS, *_ONCE) else name[0], text
-    )
+    ).replace("`options`", "-o")
     if extra["example"]:
         text = f"{text.removesuffix('.')}, e.g. {extra['example']}."
     default = extra["default"]

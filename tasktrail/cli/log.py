@@ -13,7 +13,7 @@ from ..events.counted import counted, plural
 from ..words import size
 from .command import CliCommand, CliCommandGroup, pass_session
 from .export import export_options, write_export
-from .parameters import WholeParam
+from .parameters import GivenPathParam, WholeParam
 from .progress import counting
 from .session import Session
 from .terminal import for_stream, plain, print_json, say
@@ -51,7 +51,7 @@ def log_command(session: Session, after: int | None, limit: int | None, event: s
         return
     from ..intake.event_names import event_tags
 
-    after, wanted = after or 0, event_tags(event.split(",") if event else ())
+    after, wanted = after or 0, event_tags(() if event is None else event.split(","))
     encoder = msgspec.json.Encoder()
     write = sys.stdout.buffer.write
     with session.reading() as reading:
@@ -81,7 +81,7 @@ def log_command(session: Session, after: int | None, limit: int | None, event: s
 @click.option(
     "--tiles",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPathParam(file_okay=False),
     help="Instead, write the tree of hashes that seals refer to, for others who check proofs; no records.",
 )
 @pass_session

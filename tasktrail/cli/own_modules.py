@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..events.existence import exists, is_file
+from ..events.existence import exists, is_dir, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +47,10 @@ def _from_here(name: str) -> str:
         found = None
     if is_file(Path(name)):
         raise click.UsageError(f"{name} is no file of Python: its name does not end in .py.")
+    if found is None and is_dir(Path(name)):
+        raise click.UsageError(f"{name} is a folder, and no module. Name a file, as in {Path(name) / 'app.py'}.")
     if found is None:
-        file = f" Did you mean the file {name}.py?" if "/" in name else ""
+        file = f" Did you mean the file {name}.py?" if is_file(Path(f"{name}.py")) else ""
         raise click.UsageError(f"There is no module {name!r}, neither installed nor in this folder.{file}")
     if found.origin is None:
         raise click.UsageError(f"{name} is a folder without a module of its own. Name a file, as in {name}/app.py.")

@@ -277,9 +277,9 @@ def absolute_path(path: str) -> str:
 class GivenPathParam(click.Path):
     """A path that may be missing, but not empty: a variable that is unset must not name the current folder."""
 
-    def __init__(self) -> None:
-        """Answer with a `Path`."""
-        super().__init__(path_type=Path)
+    def __init__(self, *, path_type: type[Path | str] = Path, **how: Any) -> None:
+        """Answer with a `Path`, unless `path_type` is another. `how`: what click takes."""
+        super().__init__(path_type=path_type, **how)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse an empty text."""
@@ -288,19 +288,31 @@ class GivenPathParam(click.Path):
         return super().convert(value, param, ctx)
 
 
-class FolderParam(click.Path):
+class GivenTextParam(click.ParamType[str]):
+    """A text that is read as a path if it is nothing else, so it may not be empty for the same reason."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse an empty text."""
+        if value == "":
+            self.fail("It is empty. Was a variable of the shell not set?", param, ctx)
+        return str(value)
+
+
+class FolderParam(GivenPathParam):
     """A folder, as the service will understand it."""
 
     def __init__(self) -> None:
         """Accept folders that do not exist, too."""
-        super().__init__(file_okay=False)
+        super().__init__(file_okay=False, path_type=str)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Make it absolute."""
         return absolute_path(os.fsdecode(super().convert(value, param, ctx)))
 
 
-class TargetParam(click.Path):
+class TargetParam(GivenPathParam):
     """A file to make. A name with a `/` at its end is that of a folder, which must exist: a `Path` has no such `/`.
 
     `-` stays as it is, for standard output. `./-` is the file of that name: a `Path` has no such `./` either.

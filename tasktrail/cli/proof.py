@@ -12,7 +12,7 @@ from ..events.counted import counted, plural
 from ..events.existence import exists
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain, keeping
-from .parameters import TASK_ID, GivenPathParam, TargetParam
+from .parameters import TASK_ID, GivenPathParam, GivenTextParam, TargetParam
 from .session import Sealing, Session, require_stamps
 from .terminal import for_stream, plain, print_json, say
 
@@ -26,7 +26,10 @@ _STANDARD_OUTPUT = Path("-")
 _SHOWN = 10
 """The most tasks that are listed on a line."""
 KEY_OPTION = click.option(
-    "--key", metavar="KEY|FILE", help="The public key of the seals, best kept elsewhere. Default: the one beside them"
+    "--key",
+    metavar="KEY|FILE",
+    type=GivenTextParam(),
+    help="The public key of the seals, best kept elsewhere. Default: the one beside them",
 )
 
 
@@ -103,7 +106,7 @@ def seal_command(session: Session) -> int:
 def print_seal(session: Session, made: Sealing, **more: str) -> int:
     """Print what was sealed and who has signed it. Returns the exit code: 4 if a witness has signed another log."""
     found = CHECK_FAILED if any(one.outcome == "contradicted" for one in made.asked) else DONE
-    with keeping(found):
+    with keeping(found, as_json=session.as_json):
         _print_made(session, made, more)
     code = complain(made.unasked, as_json=session.as_json) if made.unasked else DONE
     return found or code
@@ -143,13 +146,19 @@ def _print_made(session: Session, made: Sealing, more: dict[str, str]) -> None:
 )
 @click.argument("task_id", metavar="[ID]", required=False, type=TASK_ID)
 @click.option(
-    "--from", "begin", metavar="SEAL", help="Prove growth since this seal: its number of records, or its file."
+    "--from",
+    "begin",
+    metavar="SEAL",
+    type=GivenTextParam(),
+    help="Prove growth since this seal: its number of records, or its file.",
 )
-@click.option("--to", "end", metavar="SEAL", help="Prove growth up to this seal. Default: the newest")
+@click.option(
+    "--to", "end", metavar="SEAL", type=GivenTextParam(), help="Prove growth up to this seal. Default: the newest"
+)
 @click.option(
     "--out",
     metavar="FILE",
-    type=TargetParam(dir_okay=False, path_type=Path),
+    type=TargetParam(dir_okay=False),
     help="Write to FILE. Default, or -: standard output",
 )
 @click.option("--seals", metavar="DIR", type=GivenPathParam(), help="Take the seals of this folder.")
@@ -202,11 +211,11 @@ def prove_command(
         ("tasktrail provenance 7 --out task-7.intoto.json", "the statement of task 7, signed, for others"),
     ],
 )
-@click.argument("made", metavar="ID|FILE")
+@click.argument("made", type=GivenTextParam(), metavar="ID|FILE")
 @click.option(
     "--out",
     metavar="FILE",
-    type=TargetParam(dir_okay=False, path_type=Path),
+    type=TargetParam(dir_okay=False),
     help="Write the statement to FILE; -: to standard output, as --json does",
 )
 @pass_session

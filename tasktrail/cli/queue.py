@@ -88,11 +88,18 @@ def queue_command(session: Session, limit: int, as_of: int | datetime | None) ->
             f"{CONFIGURED_NOW} Tasks that were forgotten since are left out."
         )
     elif not board.live:
-        say(
-            "No service was asked; this comes from the log, which a service on another machine may have."
-            if session.is_log_shared()
-            else "No service runs: these tasks would wait for room if one did."
-        )
+        say(_without_service(board, stats.counts["running"], is_log_shared=session.is_log_shared()))
+
+
+def _without_service(board: "QueueBoard", cut: int, *, is_log_shared: bool) -> str:
+    """Say what holds although no service answered. `cut`: the tasks whose attempts have no recorded end."""
+    if is_log_shared:
+        return "No service was asked; this comes from the log, which a service on another machine may have."
+    told = "No service runs: these tasks would wait for room if one did." if board.entries else "No service runs."
+    if cut:
+        have, them = plural(cut, "attempt has", "attempts have"), plural(cut, "it", "them")
+        told += f" {cut:,} {have} no recorded end; the next start goes on with {them}."
+    return told
 
 
 def summary(board: "QueueBoard", stats: "Stats") -> str:

@@ -16,7 +16,7 @@ from ..words import duration, moment, percent
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED
 from .fields import TASK_FLAGS, build_command, default_actor, task_field_options
-from .parameters import FILE, OPEN, TYPE
+from .parameters import FILE, OPEN, TYPE, GivenPathParam
 from .progress import ENDED, Display, Signals, display_on, name_lasting_obstacles, until_ended
 from .session import Session
 from .spread import FilmWithParts, failed_parts, parts_of, spread_option, try_spread
@@ -254,7 +254,7 @@ def report(session: Session, task: "Task") -> int:
         ("tasktrail demo --keep", "and then leaves the page with its tasks open, until Ctrl-C"),
     ],
 )
-@click.option("--work", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
+@click.option("--work", type=GivenPathParam(file_okay=False), metavar="DIR", help="Where. Default: ./.demo")
 @click.option("--keep", is_flag=True, help="Leave the service running at the end, until Ctrl-C.")
 def demo_command(work: Path | None, *, keep: bool) -> int:
     """Run every task type on real files, with a kill -9 in the middle of a transcode.

@@ -12,7 +12,7 @@ from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import Completion, SuggestedParam
 from .fields import absolute, absolute_pattern, default_actor, options_of, reason_and_actor, source_field_options
 from .operate import actor_and_reason, send
-from .parameters import FILE, TYPE, as_of_note, as_of_option
+from .parameters import TYPE, GivenPathParam, as_of_note, as_of_option
 from .session import Session
 from .terminal import Column, plain, print_json, say
 
@@ -50,7 +50,7 @@ def source_command() -> None:
     ],
 )
 @click.argument("name")
-@click.argument("inputs", nargs=-1, required=True, type=FILE, metavar="IN…")
+@click.argument("inputs", nargs=-1, required=True, type=GivenPathParam(path_type=str), metavar="IN…")
 @click.option("--to", required=True, metavar="PATTERN", help="What the outputs are called, as for `tasktrail batch`.")
 @click.option("--type", "task_type", type=TYPE, metavar="TYPE", help="What to do. Default: by what each file and its "
               "output are.")  # fmt: skip

@@ -334,7 +334,7 @@ def diff_command(session: Session, begin: int | datetime, end: int | datetime | 
 @pass_session
 def history_command(session: Session, task_id: int, *, everything: bool, as_tree: bool) -> None:
     """Show what happened to a task, when, by whom and why, and what became of each attempt."""
-    with session.reading() as reading:
+    with session.reading_and_live() as (reading, live):
         records = reading.events(task_id)
         if session.as_json:
             from ..projections.causes import tree
@@ -359,7 +359,8 @@ def history_command(session: Session, task_id: int, *, everything: bool, as_tree
     if as_tree:
         _print_tree(story, records, session.layout(), everything=everything)
         return
-    _print_story(story, session.layout(), everything=everything)
+    is_cut = story.still == "runs" and not (live or session.is_log_shared())
+    _print_story(story, session.layout(), everything=everything, is_cut=is_cut)
     for line in printed:
         say(line)
 
@@ -377,13 +378,17 @@ def _why_gone(reading: "Reading", records: Sequence["Recorded"]) -> str:
     return ""
 
 
-def _print_story(story: "TaskHistory", layout: TerminalLayout, *, everything: bool) -> None:
+def _print_story(story: "TaskHistory", layout: TerminalLayout, *, everything: bool, is_cut: bool) -> None:
+    """Print a task's history. `is_cut`: no service works on the attempt that has no recorded end."""
     click.echo(f"Task {story.task_id}" + ("; times are UTC" if layout.width is None else ""))
     for line in story.lines if everything else collapsed(story.lines):
         _print_line(line, layout)
     if story.attempts:
         click.echo("")
         layout.table(_ATTEMPTS, map(_attempt, story.attempts))
+    if is_cut:  # until when it ran is not known
+        say(f"\nwaited {duration(story.waited)}; no end of the last attempt is recorded, and no service runs")
+        return
     still = f"; it still {story.still}" if story.still else ""
     say(f"\nwaited {duration(story.waited)}, ran {duration(story.ran)}{still}")
 

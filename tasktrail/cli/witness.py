@@ -4,6 +4,7 @@ import click
 
 from .command import CliCommand, CliGroup, everywhere, pass_session
 from .completion import SuggestedParam, witness_names
+from .parameters import GivenTextParam
 from .proof import refuse_no_address, witness_keys
 from .session import Session
 from .terminal import Column, plain, print_json, say
@@ -23,7 +24,9 @@ def witness_command() -> None:
     ],
 )
 @click.argument("address", metavar="URL")
-@click.option("--key", metavar="KEY|FILE", required=True, help="Its public key, from its operator.")
+@click.option(
+    "--key", metavar="KEY|FILE", type=GivenTextParam(), required=True, help="Its public key, from its operator."
+)
 @pass_session
 def start_asking(session: Session, address: str, key: str) -> None:
     """Have the witness at URL sign each seal, from the next one on.

@@ -24,9 +24,22 @@ def new_command_id() -> str:
 
 def check_commands(commands: object) -> None:
     """Raise `InvalidValue` unless this is a sequence of commands. Called before any of them is sent."""
+    if isinstance(commands, KINDS):
+        name = type(commands).__name__
+        raise InvalidValue(
+            f"commands have to be a list of commands, not one {name}",
+            field="commands",
+            remedy=f"Put it into a list, `send_many([{name}(...)])`, or send it alone with `send`.",
+        )
     if isinstance(commands, str | bytes) or not isinstance(commands, Sequence):
         raise InvalidValue(f"commands have to be a list of commands, not {in_words(commands)}", field="commands")
     for one in commands:
+        if isinstance(one, list | tuple):
+            raise InvalidValue(
+                f"A command is one Struct such as CreateTask or CancelTask, not a {type(one).__name__} of them",
+                field="command",
+                remedy="Send several with `send_many`.",
+            )
         if not isinstance(one, KINDS):
             raise InvalidValue(
                 f"A command has to be a Struct such as CreateTask or CancelTask, not {in_words(one)}",

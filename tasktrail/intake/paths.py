@@ -1,6 +1,7 @@
 """Rules on where the input and the output of a task may be. Each raises an error that names the field."""
 
 import os
+import shlex
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ class PathRules:
                 )
             return 0
         if not task_type.takes_input:
-            raise _in_vain(command.type, "reads no file", "input_file", "InputFile")
+            raise _in_vain(task_type, "reads no file", path, "input_file", "InputFile")
         if is_url(path):
             self._check_input_elsewhere(path, task_type)
             return 0
@@ -78,7 +79,7 @@ class PathRules:
             raise InvalidPath(
                 f"{path!r} cannot be read: {reason}",
                 field="input_file",
-                remedy=_to_be_read(path, error),
+                remedy=_to_be_read(path, error, task_type),
                 status=CONFLICT,
             ) from error
         if not stat.S_ISREG(status.st_mode):
@@ -129,7 +130,7 @@ class PathRules:
                 )
             return
         if not task_type.takes_output:
-            raise _in_vain(command.type, "writes no file", "output_file", "OutputFile")
+            raise _in_vain(task_type, "writes no file", path, "output_file", "OutputFile")
         if is_url(path):
             check_url(path, self._output_roots, "output_file", "output_roots", written=True)
             if path == command.input_file:
@@ -289,10 +290,12 @@ def nearest(folder: str) -> str:
     return folder
 
 
-def _to_be_read(path: str, error: OSError | ValueError) -> str:
-    """What to do about an input that cannot be looked at: what a shell would have done, or the permissions."""
+def _to_be_read(path: str, error: OSError | ValueError, task_type: TaskType) -> str:
+    """What to do about an input that cannot be looked at: an option, what a shell would have done, or permissions."""
     if isinstance(error, PermissionError):
         return "Check the permissions of the folders it lies in: the user of the service has to be able to enter them."
+    if isinstance(error, FileNotFoundError) and (option := _option_in(path, task_type)):
+        return f"Check its spelling; a value is given as an option (CLI: -o {option})."
     if "/~" in path:
         return "Check its spelling; a `~` is not read as a home folder here, so write the whole path."
     if not {"*", "?"}.isdisjoint(path):
@@ -300,13 +303,24 @@ def _to_be_read(path: str, error: OSError | ValueError) -> str:
     return "Check its spelling."
 
 
-def _in_vain(name: str, fault: str, field: str, role: str) -> InvalidPath:
+def _in_vain(task_type: TaskType, fault: str, path: str, field: str, role: str) -> InvalidPath:
+    option = _option_in(path, task_type) or "KEY=VALUE"
     return InvalidPath(
-        f"{name} {fault}",
+        f"{task_type.name} {fault}",
         field=field,
-        remedy=f"Give values as options (CLI: -o KEY=VALUE). A file is for a parameter annotated with {role}.",
+        remedy=f"Give values as options (CLI: -o {option}). A file is for a parameter annotated with {role}.",
         status=CONTRADICTION,
     )
+
+
+def _option_in(path: str, task_type: TaskType) -> str:
+    """The `KEY=VALUE` that a path ends with, as a shell takes it, if the type has such an option; else empty."""
+    key, equals, value = path.partition("=")
+    key = key.rpartition("/")[2]
+    if not equals or key not in task_type.options.__struct_encode_fields__:
+        return ""
+    # A value with slashes may be another one by now: `//` and `..` are taken out of a path.
+    return shlex.quote(f"{key}={'VALUE' if '/' in value else value}")
 
 
 def _check_form(path: str, field: str) -> None:

@@ -105,6 +105,8 @@ def refusal(
     remedy = (
         _to_leave_out(field, kind or _BY_TAG.get(str(_values(sent).get("command")))) if text.endswith(_NULL) else ""
     )
+    if isinstance(sent, Mapping) and isinstance(sent.get(field), msgspec.Struct):
+        remedy = f"Give a dict: msgspec.structs.asdict({type(sent[field]).__name__}(...)) makes one."
     return InvalidValue(sentence(field, text, field, *KINDS, GraphTask, *own), field=field, remedy=remedy)
 
 

@@ -1,6 +1,7 @@
 """A time authority that was not written here stamps a seal, and a stamp of something else is not accepted."""
 
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -165,6 +166,17 @@ def test_a_redirect_is_not_followed_and_told_with_its_address(log: Log, tmp_path
     new = authority.url.replace("/tsr", "/new?a=1")
     assert f"HTTP 302, a redirect to {new}, which is not followed" in told.value.message
     assert "See whether this is the address" in told.value.advice
+
+
+def test_a_port_at_which_nothing_listens_is_told_with_what_to_do(log: Log) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/tsr"
+        with pytest.raises(NoStamp) as told:
+            have_stamped(log.sealed(), url, context=context())
+    what = "nothing listens at that host and port (connection refused)"
+    assert told.value.message == f"{url} has not stamped the seal: {what}"
+    assert "See whether the address is right and can be reached from here" in told.value.advice
 
 
 @pytest.mark.parametrize(("upto", "is_kept"), [(9, False), (None, True)])

@@ -252,6 +252,14 @@ class _CalledWithout:
     def __call__(self) -> None: ...
 
 
+@pytest.mark.parametrize("name", ["a,b", " a", "a\n", "a\x7fb", "a" * 201])
+def test_a_name_by_which_no_filter_finds_its_tasks_is_refused_where_it_is_declared(name: str) -> None:
+    """`list --type a,b` asks for two other types: the tasks of this one could not be listed, cancelled or limited."""
+    with pytest.raises(ValueError, match="this is no name of a task type"):
+        TaskType(name=name, summary="", run=len)
+    assert TaskType(name="a b/c.d=e", summary="", run=len).name == "a b/c.d=e"
+
+
 @pytest.mark.parametrize(
     ("defaults", "said"),
     [

@@ -218,6 +218,12 @@ def test_the_maker_of_a_file_is_found_wherever_it_lies_and_not_once_it_was_chang
     with pytest.raises(UnknownTask, match="As far as this log shows, no task has made") as refused:
         makers_of(log, file)
     assert refused.value.advice == "It was changed since, or made elsewhere."
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / "small.jpg").write_bytes((house / "small.jpg").read_bytes())
+    with pytest.raises(UnknownTask, match="no task has made") as refused:
+        makers_of(log, outputs)
+    assert refused.value.advice.endswith(" If each of its files was made by a task of its own, name one of them.")
     with pytest.raises(InvalidPath, match=r"cannot be read.*\n?.*Name a file that you may read"):
         makers_of(log, tmp_path / "none")
 

@@ -94,6 +94,27 @@ def test_the_tasks_of_a_graph_may_come_from_a_generator(tasks: Sent) -> None:
     assert [task.name for task in graph.tasks] == ["a", "b"]
 
 
+def test_options_as_a_struct_are_refused_with_what_makes_a_dict_of_them(tasks: Sent) -> None:
+    class Wanted(msgspec.Struct):
+        width: int
+
+    with pytest.raises(InvalidValue, match="options has to be an object, not Wanted") as refused:
+        tasks.create_task("image_thumbnail", options=Wanted(320))  # type: ignore[arg-type]  # as a program may
+    assert refused.value.advice == "Give a dict: msgspec.structs.asdict(Wanted(...)) makes one."
+
+
+def test_one_command_in_place_of_several_and_the_other_way_round_is_refused_by_its_kind(tasks: Sent) -> None:
+    """Every field of the command was printed, and what to do was not said."""
+    with pytest.raises(InvalidValue) as one:
+        tasks.send_many(CreateTask(type="noop"))  # type: ignore[arg-type]  # as a program may
+    assert one.value.message == "commands have to be a list of commands, not one CreateTask"
+    assert "`send_many([CreateTask(...)])`" in one.value.advice
+    with pytest.raises(InvalidValue) as several:
+        tasks.send([CreateTask(type="noop")])  # type: ignore[arg-type]  # the same
+    assert several.value.message == "A command is one Struct such as CreateTask or CancelTask, not a list of them"
+    assert (several.value.advice, tasks.commands) == ("Send several with `send_many`.", [])
+
+
 OPENING: list[tuple[Callable[[Any], object], str]] = [
     (TaskService.open, "data"),
     (Client.connect, "data"),
@@ -110,6 +131,14 @@ OPENING: list[tuple[Callable[[Any], object], str]] = [
 def test_what_is_no_path_is_refused_by_the_name_of_its_argument(method: Callable[[Any], object], field: str) -> None:
     with pytest.raises(InvalidPath, match=f"{field} has to be a path, not 5") as caught:
         method(5)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(("method", "field"), OPENING)
+def test_an_empty_path_is_not_taken_for_the_current_folder(method: Callable[[Any], object], field: str) -> None:
+    """As of a variable of the environment that is not set: a service would have begun a log there."""
+    with pytest.raises(InvalidPath, match=f"{field} is empty") as caught:
+        method("")
     assert caught.value.field == field
 
 

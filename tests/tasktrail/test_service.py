@@ -943,6 +943,8 @@ def test_an_input_that_a_task_waited_for_has_yet_to_write_need_not_be_there(
         ("~/photo.jpg", "a `~` is not read as a home folder"),
         ("*.jpg", "`tasktrail batch`"),
         ("nothere.jpg", "Check its spelling."),
+        ("width=300", "a value is given as an option (CLI: -o width=300)"),
+        ("breadth=300", "Check its spelling."),
     ],
 )
 def test_an_input_that_is_not_there_is_told_with_what_was_probably_meant(
@@ -951,6 +953,7 @@ def test_an_input_that_is_not_there_is_told_with_what_was_probably_meant(
     with pytest.raises(InvalidPath, match="cannot be read") as refused:
         service.create_task(type="image_thumbnail", input_file=tmp_path / name, output_file=tmp_path / "small.jpg")
     assert advice in refused.value.advice
+    assert ("-o" in refused.value.advice) is (name == "width=300")
 
 
 def test_an_input_in_a_folder_that_may_not_be_entered_is_not_called_misspelt(

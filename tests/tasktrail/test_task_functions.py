@@ -15,11 +15,12 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tasktrail import AsyncClient, Client, Estimate, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
 from tasktrail.actors.workers.worker_process import MARK
 from tasktrail.errors import TaskNotCompleted
-from tasktrail.events import Failed, Retried
+from tasktrail.events import CreateTask, Failed, Retried
 from tasktrail.events.errors import InvalidOptions, InvalidPath, InvalidValue, NotReady, ServiceUnreachable, WaitTimeout
 from tasktrail.functions.default_client import _async_clients, default_async_client, default_client
 from tasktrail.http.server import HttpServer
@@ -168,6 +169,26 @@ def test_a_file_for_a_function_that_takes_none_is_refused(service: TaskService) 
     assert (refused.value.field, refused.value.status) == ("input_file", 422)
     with pytest.raises(InvalidPath, match="add writes no file"):
         service.create_task("add", output_file="out.txt", options={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("b=40", "(CLI: -o b=40)"),
+        ("b=x=1 2", "(CLI: -o 'b=x=1 2')"),
+        ("b=http://there/a", "(CLI: -o b=VALUE)"),
+        ("c=40", "(CLI: -o KEY=VALUE)"),
+        ("b", "(CLI: -o KEY=VALUE)"),
+    ],
+)
+def test_an_option_in_the_place_of_a_file_is_told_as_it_has_to_be_written(
+    service: TaskService, given: str, advice: str
+) -> None:
+    plain = CreateTask(type="add", options={"a": 1})
+    for command in (replace(plain, input_file=given), replace(plain, output_file=given)):
+        with pytest.raises(InvalidPath) as refused:
+            service.send(command)
+        assert advice in refused.value.advice
 
 
 def test_it_is_tried_again_after_the_errors_that_it_names_and_no_others(service: TaskService) -> None:
@@ -510,6 +531,10 @@ def test_a_module_of_a_package_is_found_by_name_and_by_file(house: House) -> Non
         (["taken.py"], 1, '  Give one of the two another name, as in @task("NAME") and @handler("NAME"), or leave'),
         (["notes.txt"], 2, "notes.txt is no file of Python"),
         (["my photos"], 2, "my photos is a folder without a module of its own"),
+        (["./my photos/"], 2, "is a folder, and no module. Name a file, as in my photos/app.py."),
+        (["."], 2, ". is a folder, and no module. Name a file, as in app.py."),
+        (["./empty"], 2, "There is no module './empty', neither installed nor in this folder. Did you mean the file"),
+        (["./missing"], 2, "There is no module './missing', neither installed nor in this folder.\n"),
         (["broken.py"], 1, "Parameter 'a' of f has no annotation"),
         (["lacking.py"], 1, f"Install what is missing where tasktrail is ({sys.prefix})"),
         (["taken.py"], 1, "Task type 'image_thumbnail' of taken:image_thumbnail is already claimed"),

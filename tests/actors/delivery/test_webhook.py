@@ -249,7 +249,16 @@ def test_nobody_at_home_is_tried_again(post: Post) -> None:
         port = unused.getsockname()[1]
         result = post(f"http://127.0.0.1:{port}/", ("127.0.0.1",))
     assert (result.ok, result.retryable) == (False, True)
-    assert result.detail == "ConnectError: Connection refused"
+    assert result.detail == "nothing listens at that host and port (connection refused)"
+
+
+def test_a_name_that_leads_nowhere_is_told_as_such(post: Post) -> None:
+    def unknown(_host: str, _port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    result = post("https://nowhere.example/", resolve=unknown)
+    assert (result.ok, result.retryable) == (False, True)
+    assert result.detail == "the name of the host leads to no address (Name or service not known)"
 
 
 def test_a_receiver_that_hangs_up_is_tried_again(receiver: Any, post: Post) -> None:
@@ -266,7 +275,10 @@ def test_over_tls_the_certificate_must_be_that_of_the_name(secure_receiver: Any,
     bad = post(f"https://other.test:{port}/", ("other.test",), **options)
     assert good.ok
     assert (bad.ok, bad.retryable) == (False, True)
-    assert "CERTIFICATE_VERIFY_FAILED" in bad.detail
+    assert bad.detail == (
+        "the certificate is not trusted: Hostname mismatch, certificate is not valid for 'other.test'. "
+        "(CERTIFICATE_VERIFY_FAILED)"
+    )
     assert len(secure_receiver.requests) == 1
 
 

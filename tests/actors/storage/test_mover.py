@@ -406,6 +406,22 @@ def test_a_server_that_is_away_when_an_input_is_asked_for_costs_no_attempt(
     assert Path(answer.path).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("where", ["web", "s3"])
+def test_a_server_that_is_not_there_is_told_in_plain_words(
+    folder: Path, web: Web, in_s3: str, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    give_time(monkeypatch, sleep=lambda _seconds: None)
+    web.server.shutdown()
+    web.server.server_close()
+
+    url = in_s3 if where == "s3" else web.url
+    (answer,) = fetched(folder, web, url)
+
+    assert isinstance(answer, Refused)
+    why = "nothing listens at that host and port (connection refused)"
+    assert (answer.kind, answer.message) == ("unreachable", f"{url} cannot be reached: {why}")
+
+
 def test_an_input_is_not_asked_for_for_ever(folder: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     give_time(monkeypatch, sleep=pauses.append)

@@ -314,6 +314,18 @@ def test_after_ctrl_c_again_is_left_out_so_that_nothing_is_done_a_third_time(
     assert (said.code, "refused" in said.err) == (130, False), "what has not been done is followed"
 
 
+def test_with_a_command_id_again_stays_in_the_command_that_goes_on(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Signals, "next", lambda *_: 2)
+    held = (*ALL, "--worker-label", "gpu", "--command-id", "mine")
+    left = cli(*held, "--again")
+    assert "; the same command again goes on;" in " ".join(left.err.split())
+    assert cli(*held).code == 1, "without --again it is another request under this id"
+    said = cli(*held, "--again")
+    assert (said.code, said.err) == (130, left.err), "it follows the same batch"
+
+
 def test_what_nothing_here_will_end_is_told_once(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Signals, "next", lambda *_: 2)
     for _again in range(2):

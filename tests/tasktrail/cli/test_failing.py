@@ -87,6 +87,17 @@ def test_what_the_system_refuses_is_told_as_other_programs_tell_it_with_what_to_
 ) -> None:
     fails_with(environment, OSError(number, os.strerror(number), "/data/log.db"))
     assert cli("submit", "noop").err == f"tasktrail: /data/log.db: {os.strerror(number)}\n{step}"
+    told = json.loads(cli("--json", "submit", "noop").err)
+    assert told.keys() == {"type", "title", "status", "detail", "code", "field", "remedy"}
+    assert (told["detail"], told["code"]) == (f"/data/log.db: {os.strerror(number)}", "unexpected")
+    assert told["remedy"] == step.strip()
+
+
+def test_a_fault_of_our_own_is_a_problem_too_for_a_program(cli: Callable[..., Any], environment: Any) -> None:
+    fails_with(environment, ZeroDivisionError("division by zero"))
+    told = json.loads(cli("--json", "submit", "noop").err)
+    assert (told["detail"], told["code"]) == ("ZeroDivisionError: division by zero", "unexpected")
+    assert "This is a fault of tasktrail" in told["remedy"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="it takes a device of Linux")
@@ -142,6 +153,13 @@ def test_a_word_of_the_sentence_is_no_name_of_a_field(
     """With `diff --from … --to …` the user would not see which of the two is meant."""
     fails_with(environment, InvalidValue(message, field=field, remedy="Give another."))
     assert cli("submit", "noop").err == f"tasktrail: {message} (field: {field})\n  Give another.\n"
+
+
+@pytest.mark.parametrize("line", ["list --limit 0", "list --offset -1", "list --status nothing", "list --sort size"])
+def test_a_wrong_value_of_a_question_is_not_called_a_command(cli: Callable[..., Any], line: str) -> None:
+    """ "Send the command again" was the advice, although nothing had been sent."""
+    said = cli(*line.split())
+    assert (said.code, said.err.splitlines()[1:]) == (1, ["  Correct the value and try again."])
 
 
 def test_as_json_the_problem_is_on_stderr_as_the_routes_show_it(cli: Callable[..., Any], environment: Any) -> None:

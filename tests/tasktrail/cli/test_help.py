@@ -81,6 +81,13 @@ def test_what_a_help_text_tells_to_type_can_be_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_an_option_is_named_as_it_is_typed_and_not_as_the_field_of_a_command(name: str) -> None:
+    """The texts are those of the fields: `options` is -o on the command line."""
+    told = {word for option in options_of(ALL[name]) for word in re.findall(r"`(\w+)`", option.help or "")}
+    assert told & set(CreateTask.__struct_fields__) == set()
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_wrong_number_is_not_called_a_wrong_range(name: str) -> None:
     """As click calls it: 'x' is not a valid integer range."""
     assert [param.name for param in ALL[name].params if param.type.name.endswith("range")] == []

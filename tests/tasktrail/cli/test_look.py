@@ -207,6 +207,24 @@ def test_history_counts_the_wait_that_still_goes_on(cli: Callable[..., Any], tas
     assert cli("history", str(task_id)).out.endswith("waited 1m 20s, ran 0.00 s; it still waits\n")
 
 
+def test_without_a_service_a_task_that_was_cut_off_is_not_said_to_run(
+    cli: Callable[..., Any], tasks: Any, environment: Any
+) -> None:
+    """After a kill -9, `why`, `queue` and `history` spoke as if it still ran."""
+    task_id = tasks.create_task(type="noop")
+    tasks.journal.record(task_id, Started(worker="w1"))
+    assert "; it still runs\n" in cli("history", str(task_id)).out
+    environment.running, environment.inside = None, tasks
+
+    said = " ".join(cli("why", str(task_id)).out.split())
+    assert said.startswith("task 1 is running: it is not waiting No service runs, so nothing works on it: ")
+    assert " ".join(cli("queue").out.split()).endswith(
+        "No service runs. 1 attempt has no recorded end; the next start goes on with it."
+    )
+    told = " ".join(cli("history", str(task_id)).out.split())
+    assert told.endswith("; no end of the last attempt is recorded, and no service runs")
+
+
 def test_show_says_nothing_about_dependencies_that_are_not_there(cli: Callable[..., Any], tasks: Any) -> None:
     """Then `wait` is recorded, and the documented default is `fail`: neither has any effect."""
     first = tasks.create_task(type="noop")
@@ -331,6 +349,15 @@ def test_log_follows_what_is_yet_to_come(cli: Callable[..., Any], tasks: Any) ->
     assert [json.loads(line)["event"] for line in lines] == ["created", "cancelled", "created"]
     tasks.script.append(lambda: pytest.fail("it should have ended"))
     assert len(cli("log", "--follow", "--limit", "2").out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("event", ["", "created,", "creatd"])
+def test_an_event_that_there_is_not_is_refused_and_none_is_not_all(cli: Callable[..., Any], event: str) -> None:
+    """An unset variable printed the whole log."""
+    told = cli("log", "--event", event)
+    assert (told.code, told.out) == (1, "")
+    assert "there is no event" in told.err
+    assert "The events are adjusted, cancelled," in told.err
 
 
 @pytest.mark.usefixtures("story")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -356,9 +357,22 @@ def test_missing_certificates_are_told_by_name_and_are_no_wrong_usage(cli: Calla
     assert (endless.code, "no certificates in PEM" in endless.err) == (1, True)
 
 
-@pytest.mark.parametrize("command", [["verify", "--seals", ""], ["prove", "1", "--seals", ""]])
-def test_seals_of_an_unset_variable_are_not_those_of_the_current_folder(
-    cli: Callable[..., Any], data: Path, command: list[str]
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("list --data ''", "list --config ''", "list --token-file ''", "serve --config ''", "demo --work ''"),
+        *("verify --seals ''", "verify --authority ''", "verify --key ''", "verify --witness ''"),
+        *("prove 1 --seals ''", "prove 1 --key ''", "prove 1 --out ''", "prove --from ''", "prove --from 1 --to ''"),
+        *("provenance ''", "provenance 1 --out ''", "witness add http://localhost --key ''"),
+        *("export tasks --out ''", "log export --out ''", "log export --tiles ''"),
+        *("backup ''", "backup there.db --base ''", "restore ''"),
+        *("batch '' --to there/", "source add inbox '' --to there/", "submit noop --original-folder ''"),
+    ],
+)
+def test_the_path_of_an_unset_variable_is_not_the_current_folder(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    told = cli(*command, "--data", str(data))
-    assert (told.code, "The path is empty" in told.err) == (2, True)
+    monkeypatch.chdir(tmp_path)
+    told = cli(*shlex.split(line))
+    assert (told.code, "is empty. Was a variable of the shell not set?" in " ".join(told.err.split())) == (2, True)
+    assert list(tmp_path.iterdir()) == []
