@@ -750,6 +750,21 @@ def test_a_column_that_is_not_as_it_was_made_does_not_leave_stubs_without_explan
     assert "stub" not in {code for _, code, _ in said}
 
 
+def test_tables_that_were_emptied_are_one_finding_each(known: Path) -> None:
+    run(known, "SET session_replication_role = replica; DELETE FROM tasktrail.events")
+    message = "the table events is empty, and 6 answers point at later records, the last at 6"
+    assert found_in(known) == [(1, "answer", message)]
+    with pytest.raises(LogCorrupt, match="position 1: the answer to c1 points at a position where there is no record"):
+        opened(known)
+
+
+def test_answers_of_which_many_are_gone_are_one_finding(known: Path) -> None:
+    run(known, "DELETE FROM tasktrail.answers WHERE position % 2 = 0")
+    [(position, code, message)] = found_in(known)
+    assert (position, code) == (2, "answer")
+    assert message.startswith("3 commands, first c2, have led to records, and their answers are missing")
+
+
 def test_an_epoch_of_other_types_is_not_as_it_was_written(known: Path) -> None:
     run(known, "ALTER TABLE tasktrail.epochs ALTER started_at TYPE timestamptz USING started_at::timestamptz")
     assert (0, "epoch", "epoch 1 is not as it was written") in found_in(known)

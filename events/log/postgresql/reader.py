@@ -14,7 +14,7 @@ from ...ranges import to_ranges
 from ...recorded import STUB, Recorded
 from ...task_events import Completed
 from ..address import read_address
-from ..answers import is_as_written
+from ..answers import is_as_written, misled_to
 from ..archives import KnownArchive
 from ..encryption import Decryption
 from ..event_log import Epoch, Erasable
@@ -349,7 +349,7 @@ class PostgresqlLogReader(Reading):
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
         for command_id, task_id, position, caused_by, *_record, digest, _before, total in self.answered():
             if caused_by != command_id:
-                yield Fault(position, "answer", f"the answer to {command_id} points at the record of another command")
+                yield Fault(position, "answer", f"the answer to {command_id} {misled_to(caused_by)}")
             if not is_as_written((command_id, digest, task_id, position), total):
                 yield Fault(position, "answer", f"the answer to {command_id} is not as it was written")
 
