@@ -750,6 +750,23 @@ def test_a_column_that_is_not_as_it_was_made_does_not_leave_stubs_without_explan
     assert "stub" not in {code for _, code, _ in said}
 
 
+def test_the_stubs_of_other_drops_are_checked_beside_a_drop_that_is_no_text(place: Path) -> None:
+    with closing(opened(place)) as log:
+        journal = Journal(log)
+        random_history(journal, 60, seed=5)
+        first, second, *_ = journal.over()
+        journal.forget(first)
+        broken = log.head().position
+        journal.forget(second)
+        stub = next(one.position for one in log.read() if one.task_id == second)
+    put_broken_text(place, f"UPDATE tasktrail.events SET data = {{0}} WHERE position = {broken}")
+    assert [one[:2] for one in found_in(place)] == [(broken, "unreadable")]
+    change = f"UPDATE tasktrail.events SET hash = 'x' WHERE position = {stub}"
+    run(place, f"SET session_replication_role = replica; {change}")
+    left = f"it is not the stub that the record at {broken + 1} has left here"
+    assert (stub, "stub", left) in found_in(place)
+
+
 def test_tables_that_were_emptied_are_one_finding_each(known: Path) -> None:
     run(known, "SET session_replication_role = replica; DELETE FROM tasktrail.events")
     message = "the table events is empty, and 6 answers point at later records, the last at 6"

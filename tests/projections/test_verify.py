@@ -377,6 +377,24 @@ def test_a_deleted_answer_is_found_where_it_was_due(folder: Path) -> None:
     assert [(finding.position, finding.code) for finding in found.findings] == [(position, "answer")]
 
 
+def test_a_drop_that_is_no_text_leaves_only_its_own_stubs_without_explanation(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 60, seed=5)
+    first, second, *_ = journal.over()
+    journal.forget(first)
+    broken = log.head().position
+    journal.forget(second)
+    lost = {one.position for one in log.read() if one.task_id == first}
+    log.close()
+    by_hand(tmp_path / "log.db", f"UPDATE events SET data = CAST(x'c3' AS TEXT) WHERE position = {broken}")
+    found = checked(tmp_path, views=False)
+    told = [one.message for one in found.findings if one.code == "stub"]
+    assert found.findings[0].position == broken
+    assert {int(one.rpartition("(position ")[2].rstrip(")")) for one in told} == lost
+    assert found.stubs > len(lost)
+
+
 SCHEMAS = {
     "a dropped trigger": "DROP TRIGGER events_are_not_changed",
     "a dropped unique index": "DROP INDEX one_end_a_life",
