@@ -845,6 +845,29 @@ def test_a_server_that_is_not_there_is_told_without_its_parameters(tmp_path: Pat
             attempt(tmp_path / NAME)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("?passwort=secret", "does not understand the address"),
+        ("?secret", "does not understand the address"),
+        ("?sslmode=%zzsecret", "does not understand the address"),
+        ("?connect_timeout=soon", "bad value for connect_timeout: 'soon'"),
+    ],
+)
+def test_an_address_that_its_client_library_does_not_understand_is_to_be_mended(
+    tmp_path: Path, parameters: str, said: str
+) -> None:
+    """It was taken for a commit with an unknown outcome: to be sent again."""
+    write_address(tmp_path / NAME, f"postgresql:///x{parameters}")
+    attempts: tuple[Callable[[Path], Any], ...] = (opened, read_log)
+    for attempt in attempts:
+        with pytest.raises(ConfigurationError, match=f"^postgresql:///x .*{said}") as refused:
+            attempt(tmp_path / NAME)
+        assert "secret" not in str(refused.value)
+        assert refused.value.field == "log"
+        assert refused.value.advice.startswith("Write it as `postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE`")
+
+
 @contextmanager
 def database_set(place: Path, name: str, value: str) -> Iterator[None]:
     run(place, f"ALTER DATABASE {database(place)} SET {name} = {value}")

@@ -70,10 +70,12 @@ class Database:
         """
         silence = {"connect_timeout": str(patience), "tcp_user_timeout": str(patience * 1000)}
         try:
-            given = conninfo_to_dict(self._address)
+            given = self._parts()
             wanted = {**_IN_CARE, **silence, "application_name": f"tasktrail {role}", **given, **_AS_NEEDED}
             wanted["target_session_attrs"] = "read-write" if writes else "primary"
             conn = psycopg.connect(make_conninfo("", **wanted), autocommit=True)
+        except psycopg.ProgrammingError as error:  # its client library has not even tried
+            raise self._not_understood(f": {error}") from error
         except psycopg.Error as error:
             raise self.explained(error, "cannot be reached") from error
         try:
@@ -82,6 +84,22 @@ class Database:
             conn.close()
             raise self.explained(error, "cannot be reached") from error
         return conn
+
+    def _parts(self) -> dict[str, Any]:
+        """The parameters of the address. The library's message may repeat a mistyped one, which may be a password."""
+        try:
+            return conninfo_to_dict(self._address)
+        except psycopg.ProgrammingError:
+            raise self._not_understood() from None
+
+    def _not_understood(self, why: str = "") -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.name} was not asked: PostgreSQL's client library does not understand the address of the log{why}",
+            field="log",
+            remedy="Write it as `postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE`, with the names of parameters that "
+            "the library knows (`sslmode`, `connect_timeout`), and a `%` as %25. If DATA/log.postgresql holds it, "
+            "mend it there.",
+        )
 
     def explained(self, error: psycopg.Error, failure: str) -> TasktrailError:
         """The error of ours for an error of PostgreSQL."""
