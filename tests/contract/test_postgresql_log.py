@@ -522,6 +522,12 @@ OTHER_INDEX = """
 """
 
 
+SLY_TRIGGER = """
+    CREATE FUNCTION tasktrail.keep_none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER sly BEFORE INSERT ON tasktrail.answers FOR EACH ROW EXECUTE FUNCTION tasktrail.keep_none()
+"""
+
+
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
@@ -537,6 +543,23 @@ OTHER_INDEX = """
             "index one_end_a_life is missing, invalid, or not as it was made",
         ),
         ("DROP INDEX tasktrail.one_version_once", "index one_version_once is missing"),
+        (SLY_TRIGGER, "trigger sly of table answers does not belong there"),
+        (
+            "CREATE RULE sly AS ON INSERT TO tasktrail.answers DO INSTEAD NOTHING",
+            "rule sly of table answers does not belong there",
+        ),
+        (
+            "ALTER TABLE tasktrail.events ENABLE ROW LEVEL SECURITY",
+            "row-level security of table events is switched on: rows may be hidden",
+        ),
+        (
+            "CREATE TABLE tasktrail.more () INHERITS (tasktrail.answers)",
+            "table tasktrail.more inherits from table answers: its rows are read as well",
+        ),
+        (
+            "UPDATE tasktrail.migrations SET number = 7",
+            r"the migrations that were applied have the numbers \[7\], not \[1\]",
+        ),
         ("UPDATE tasktrail.epochs SET pid = 9", "epoch 1 is not as it was written"),
         ("UPDATE tasktrail.owner SET epoch = 7", r"the owner is \[7\], and the last known epoch is 1"),
         ("UPDATE tasktrail.answers SET task_id = 2", "the answer to c1 is not as it was written"),
@@ -799,6 +822,34 @@ def test_what_stands_in_the_place_of_a_table_is_not_asked(known: Path, table: st
     for look in (read_log, opened):
         with pytest.raises(LogCorrupt, match=rf"tasktrail\.{table} is not a table"):
             look(known)
+
+
+def test_tables_and_references_of_others_are_no_fault(place: Path) -> None:
+    """A reference has triggers of its own, which PostgreSQL makes."""
+    opened(place).close()
+    run(place, "CREATE TABLE tasktrail.notes (position BIGINT REFERENCES tasktrail.events (position), note TEXT)")
+    opened(place).close()
+    assert found_in(place) == []
+
+
+@pytest.mark.parametrize("beat", ["infinity", "-infinity", "290000-01-01", "0001-01-01 BC"])
+def test_a_heartbeat_that_is_no_time_of_a_clock_keeps_nobody_from_the_log(place: Path, beat: str) -> None:
+    opened(place).close()
+    run(place, f"UPDATE tasktrail.owner SET beat = '{beat}'")
+    with closing(import_module("tasktrail.events.log.postgresql.watch").OwnerWatch(place)) as watch:
+        assert watch.is_free()
+    assert found_in(place) == []
+    opened(place).close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("beat", ["infinity", "2099-01-01"])
+def test_a_living_service_is_met_although_its_heartbeat_goes_back(log: EventLog, place: Path, beat: str) -> None:
+    """As after the clock of the server was set back: a start waited until the clock had caught up."""
+    run(place, f"UPDATE tasktrail.owner SET beat = '{beat}'")
+    with pytest.raises(DataInUse, match="The service with pid"):
+        opened(place)
+    log.append([created(1)], expected=0)
 
 
 def test_a_function_that_lets_changes_pass_is_found(place: Path) -> None:
