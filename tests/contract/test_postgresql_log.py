@@ -896,6 +896,21 @@ def test_a_server_that_is_not_there_is_told_without_its_parameters(tmp_path: Pat
             attempt(tmp_path / NAME)
 
 
+def test_a_server_that_takes_no_writes_is_told_from_one_that_does_not_answer(place: Path) -> None:
+    opened(place).close()
+    run(place, f"ALTER DATABASE {database(place)} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(LogUnreachable, match="read-only") as refused:
+            opened(place)
+        with closing(read_log(place)) as reader:
+            assert list(reader.faults()) == []
+    finally:
+        with connect() as conn:
+            conn.execute(f"ALTER DATABASE {database(place)} RESET ALL")
+    assert refused.value.advice.startswith("The server answers and takes no writes")
+    opened(place).close()
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [

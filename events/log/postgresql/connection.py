@@ -77,7 +77,10 @@ class Database:
         except psycopg.ProgrammingError as error:  # its client library has not even tried
             raise self._not_understood(f": {error}") from error
         except psycopg.Error as error:
-            raise self.explained(error, "cannot be reached") from error
+            explained = self.explained(error, "cannot be reached")
+            if isinstance(explained, LogUnreachable) and any(words in explained.message for words in _NO_WRITES):
+                raise LogUnreachable(explained.message, remedy=_LET_WRITE) from error
+            raise explained from error
         try:
             conn.execute(_SERVER_IN_CARE)
         except psycopg.Error as error:
@@ -115,6 +118,13 @@ class Database:
 
 
 RESTORE = "Restore the database from its backup."
+_NO_WRITES = ("session is read-only", "server is in hot standby mode")
+"""What the client library says of a server that was reached. It has no code for it."""
+_LET_WRITE = (
+    "The server answers and takes no writes: see `default_transaction_read_only` there, and whether it is a replica. "
+    "Once it takes writes, a running service goes on by itself. If you sent a command, repeat it with the same command "
+    "id."
+)
 _NOT_NOW = ("08", "28", "3D", "53", "57P")
 """Classes of errors of an unreachable log: the connection, the login, the database, its resources, a shutdown."""
 _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], str], ...] = (
