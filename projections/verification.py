@@ -5,6 +5,7 @@ on a copy, or with no service at all.
 """
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -416,30 +417,75 @@ def _archives_of(log: LogReader) -> list[KnownArchive]:
 
 def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> int:
     """Add the faults of answers; returns the number of answers. `is_faulty`: whether the log has faults already."""
-    number = missing = first = 0
+    number, faults = 0, _AnswersWithoutRecords()
     try:
-        for position, command_id in log.unanswered():
-            missing, first = missing + 1, first or position
-            findings.add(position, "answer", f"the answer to {command_id} is missing")
+        unanswered = list(log.unanswered())
         summed = log.has_sums()
         for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
             number += 1
-            if fault := _fault_of(log, (command_id, digest, task_id, position), caused_by, tuple(record), before):
+            answer = (command_id, digest, task_id, position)
+            fits = not summed or is_as_written(answer, found)
+            if fits and caused_by is None:
+                faults.add(command_id, position, log.head().position)
+            elif fault := _fault_of(log, answer, caused_by, tuple(record), before):
                 gone = record[1] == STUB  # an answer is dropped with its record: one of the two is wrong
                 at, more = (0, f" (position {position})") if gone else (position, "")
                 findings.add(at, "answer", f"the answer to {command_id} {fault}{more}")
-            elif summed and not is_as_written((command_id, digest, task_id, position), found):
+            elif not fits:
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
-        if missing > 1 and not number:
-            findings.clear()
-            message = (
-                f"the table answers is empty, and {counted(missing, 'command')}, from here on, have led to records"
-            )
-            findings.add(first, "answer", f"{message}: sent again, each would have a second effect")
+        for position, message in (*_missing_answers(unanswered, number), *faults.told()):
+            findings.add(position, "answer", message)
     except (*UNREADABLE, TypeError, TasktrailError) as error:
         if not (isinstance(error, TasktrailError) and (is_faulty or findings)):  # an archive, which is reported already
             findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
+
+
+def _missing_answers(unanswered: list[tuple[int, str]], there: int) -> Iterator[tuple[int, str]]:
+    """The finding for commands without an answer, if there are any. `there`: the number of answers that are there."""
+    if not unanswered:
+        return
+    (first, command_id), more = unanswered[0], "sent again, each would have a second effect"
+    commands = counted(len(unanswered), "command")
+    if len(unanswered) == 1:
+        yield first, f"the answer to {command_id} is missing"
+    elif there:
+        message = f"{commands}, first {command_id}, have led to records, and their answers are missing"
+        yield first, f"{message}, from here on: {more}"
+    else:
+        yield first, f"the table answers is empty, and {commands}, from here on, have led to records: {more}"
+
+
+class _AnswersWithoutRecords:
+    """Gathers answers that are as they were written, and whose records are gone: that is one fault, not many."""
+
+    def __init__(self) -> None:
+        self._beyond: list[tuple[int, str]] = []
+        self._between: list[tuple[int, str]] = []
+        self._end = 0
+
+    def add(self, command_id: str, position: int, end: int) -> None:
+        """Take in one. `end`: the last position of the log now."""
+        self._end = end
+        (self._beyond if position > end else self._between).append((position, command_id))
+
+    def told(self) -> Iterator[tuple[int, str]]:
+        """The findings: where, and what in words."""
+        if self._beyond:
+            last, command_id = max(self._beyond)
+            what = f"the log ends at position {self._end}" if self._end else "the table events is empty"
+            if len(self._beyond) == 1:
+                points = f"the answer to {command_id} points at a later record, at {last}"
+            else:
+                points = f"{len(self._beyond)} answers point at later records, the last at {last}"
+            yield self._end + 1, f"{what}, and {points}"
+        if self._between:
+            first, command_id = min(self._between)
+            if len(self._between) == 1:
+                yield first, f"the answer to {command_id} points at a position where there is no record"
+            else:
+                answers = f"{len(self._between)} answers, first that to {command_id}, point"
+                yield first, f"{answers} at positions where there is no record"
 
 
 def _fault_of(

@@ -23,7 +23,7 @@ _UNANSWERED = """
 """
 """Commands of a schedule have no answer, as nobody waits for one. An answer points at its command's last record."""
 _MISLED = """
-    SELECT answers.position, answers.command_id FROM answers
+    SELECT answers.position, answers.command_id, events.command_id FROM answers
     LEFT JOIN events ON events.position = answers.position
     WHERE answers.position > ? AND events.command_id IS NOT answers.command_id
 """
@@ -89,8 +89,8 @@ def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
         archives = Archives(conn)
         misled = conn.execute(_MISLED, (archives.until(),))
-        for position, command_id in chain(misled, _misled_into(archives, conn)):
-            yield Fault(position, "answer", f"the answer to {command_id} points at the record of another command")
+        for position, command_id, caused_by in chain(misled, _misled_into(archives, conn)):
+            yield Fault(position, "answer", f"the answer to {command_id} {misled_to(caused_by)}")
         if has_sums(conn):
             for *row, found in conn.execute(_SUMMED):
                 if not is_as_written(tuple(row), found):
@@ -99,8 +99,17 @@ def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
         yield Fault(0, "file", f"the answers cannot be read: {error}")
 
 
-def _misled_into(archives: Archives, conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    return ((row[2], row[0]) for row in _answered_by(archives, conn, "NULL") if row[3] != row[0])
+def misled_to(caused_by: str | None) -> str:
+    """What is wrong, in words, with an answer to another command than the one that caused its record, if any is there.
+
+    `caused_by`: that command's id; None if there is no record.
+    """
+    where = "a position where there is no record" if caused_by is None else "the record of another command"
+    return f"points at {where}"
+
+
+def _misled_into(archives: Archives, conn: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:
+    return ((row[2], row[0], row[3]) for row in _answered_by(archives, conn, "NULL") if row[3] != row[0])
 
 
 def _answered_by(archives: Archives, conn: sqlite3.Connection, total: str) -> Iterator[tuple[Any, ...]]:

@@ -44,7 +44,10 @@ _LEFT_IN = f"SELECT {LEFT}, command_id FROM events WHERE position BETWEEN ? AND 
 _POSITIONS = "SELECT position FROM events WHERE task_id = ? ORDER BY version"
 _ANSWER = "DELETE FROM answers WHERE command_id = ? AND position = ?"
 """By command id: there is no index on positions, and there may be a million answers."""
-_OF_DROPS = f"SELECT position, data FROM events WHERE event = '{DROPPING}' AND position > ? ORDER BY position"  # noqa: S608 - our own names
+_OF_DROPS = f"""
+    SELECT position, CAST(data AS BLOB) FROM events WHERE event = '{DROPPING}' AND position > ? ORDER BY position
+"""  # noqa: S608 - our own names
+"""As bytes: SQLite gives no row at all when a text in one of them is not UTF-8."""
 
 
 class Drop(NamedTuple):

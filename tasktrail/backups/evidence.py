@@ -39,6 +39,11 @@ _GONE_FROM_SERVER = (
     "folder `snapshots` and `log.postgresql-head` in this one instead."
 )
 """The remedy where the log is on PostgreSQL."""
+_WHICH_IS_WRONG = (
+    "the next start makes it anew. `tasktrail verify --seals DIR`, with seals that were kept elsewhere, shows whether "
+    "the log is the right one. If it is not:"
+)
+"""What is said where another file contradicts the log, and either may be the wrong one."""
 
 
 class KnownRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +208,10 @@ def _missing(paths: DataPaths, record: KnownRecord, head: int, since: datetime |
         message = f"{place} {ends}; {record.file} has seen position {record.position}{seen}"
     for rescued in rescued_logs(paths.log):
         message += f"; {rescued} holds what a service saved when the log was deleted or replaced under it"
-    return HistoryMissing(message, remedy=_GONE_FROM_SERVER if on_server else "")
+    remedy = _GONE_FROM_SERVER if on_server else HistoryMissing.remedy
+    if record.position <= head:
+        remedy = f"If {record.file} is of another log, delete it: {_WHICH_IS_WRONG} {remedy}"
+    return HistoryMissing(message, remedy=remedy)
 
 
 def _is_recorded(paths: DataPaths, loss: AcceptedLoss) -> bool:

@@ -522,6 +522,12 @@ OTHER_INDEX = """
 """
 
 
+SLY_TRIGGER = """
+    CREATE FUNCTION tasktrail.keep_none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER sly BEFORE INSERT ON tasktrail.answers FOR EACH ROW EXECUTE FUNCTION tasktrail.keep_none()
+"""
+
+
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
@@ -537,6 +543,23 @@ OTHER_INDEX = """
             "index one_end_a_life is missing, invalid, or not as it was made",
         ),
         ("DROP INDEX tasktrail.one_version_once", "index one_version_once is missing"),
+        (SLY_TRIGGER, "trigger sly of table answers does not belong there"),
+        (
+            "CREATE RULE sly AS ON INSERT TO tasktrail.answers DO INSTEAD NOTHING",
+            "rule sly of table answers does not belong there",
+        ),
+        (
+            "ALTER TABLE tasktrail.events ENABLE ROW LEVEL SECURITY",
+            "row-level security of table events is switched on: rows may be hidden",
+        ),
+        (
+            "CREATE TABLE tasktrail.more () INHERITS (tasktrail.answers)",
+            "table tasktrail.more inherits from table answers: its rows are read as well",
+        ),
+        (
+            "UPDATE tasktrail.migrations SET number = 7",
+            r"the migrations that were applied have the numbers \[7\], not \[1\]",
+        ),
         ("UPDATE tasktrail.epochs SET pid = 9", "epoch 1 is not as it was written"),
         ("UPDATE tasktrail.owner SET epoch = 7", r"the owner is \[7\], and the last known epoch is 1"),
         ("UPDATE tasktrail.answers SET task_id = 2", "the answer to c1 is not as it was written"),
@@ -750,6 +773,38 @@ def test_a_column_that_is_not_as_it_was_made_does_not_leave_stubs_without_explan
     assert "stub" not in {code for _, code, _ in said}
 
 
+def test_the_stubs_of_other_drops_are_checked_beside_a_drop_that_is_no_text(place: Path) -> None:
+    with closing(opened(place)) as log:
+        journal = Journal(log)
+        random_history(journal, 60, seed=5)
+        first, second, *_ = journal.over()
+        journal.forget(first)
+        broken = log.head().position
+        journal.forget(second)
+        stub = next(one.position for one in log.read() if one.task_id == second)
+    put_broken_text(place, f"UPDATE tasktrail.events SET data = {{0}} WHERE position = {broken}")
+    assert [one[:2] for one in found_in(place)] == [(broken, "unreadable")]
+    change = f"UPDATE tasktrail.events SET hash = 'x' WHERE position = {stub}"
+    run(place, f"SET session_replication_role = replica; {change}")
+    left = f"it is not the stub that the record at {broken + 1} has left here"
+    assert (stub, "stub", left) in found_in(place)
+
+
+def test_tables_that_were_emptied_are_one_finding_each(known: Path) -> None:
+    run(known, "SET session_replication_role = replica; DELETE FROM tasktrail.events")
+    message = "the table events is empty, and 6 answers point at later records, the last at 6"
+    assert found_in(known) == [(1, "answer", message)]
+    with pytest.raises(LogCorrupt, match="position 1: the answer to c1 points at a position where there is no record"):
+        opened(known)
+
+
+def test_answers_of_which_many_are_gone_are_one_finding(known: Path) -> None:
+    run(known, "DELETE FROM tasktrail.answers WHERE position % 2 = 0")
+    [(position, code, message)] = found_in(known)
+    assert (position, code) == (2, "answer")
+    assert message.startswith("3 commands, first c2, have led to records, and their answers are missing")
+
+
 def test_an_epoch_of_other_types_is_not_as_it_was_written(known: Path) -> None:
     run(known, "ALTER TABLE tasktrail.epochs ALTER started_at TYPE timestamptz USING started_at::timestamptz")
     assert (0, "epoch", "epoch 1 is not as it was written") in found_in(known)
@@ -767,6 +822,34 @@ def test_what_stands_in_the_place_of_a_table_is_not_asked(known: Path, table: st
     for look in (read_log, opened):
         with pytest.raises(LogCorrupt, match=rf"tasktrail\.{table} is not a table"):
             look(known)
+
+
+def test_tables_and_references_of_others_are_no_fault(place: Path) -> None:
+    """A reference has triggers of its own, which PostgreSQL makes."""
+    opened(place).close()
+    run(place, "CREATE TABLE tasktrail.notes (position BIGINT REFERENCES tasktrail.events (position), note TEXT)")
+    opened(place).close()
+    assert found_in(place) == []
+
+
+@pytest.mark.parametrize("beat", ["infinity", "-infinity", "290000-01-01", "0001-01-01 BC"])
+def test_a_heartbeat_that_is_no_time_of_a_clock_keeps_nobody_from_the_log(place: Path, beat: str) -> None:
+    opened(place).close()
+    run(place, f"UPDATE tasktrail.owner SET beat = '{beat}'")
+    with closing(import_module("tasktrail.events.log.postgresql.watch").OwnerWatch(place)) as watch:
+        assert watch.is_free()
+    assert found_in(place) == []
+    opened(place).close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("beat", ["infinity", "2099-01-01"])
+def test_a_living_service_is_met_although_its_heartbeat_goes_back(log: EventLog, place: Path, beat: str) -> None:
+    """As after the clock of the server was set back: a start waited until the clock had caught up."""
+    run(place, f"UPDATE tasktrail.owner SET beat = '{beat}'")
+    with pytest.raises(DataInUse, match="The service with pid"):
+        opened(place)
+    log.append([created(1)], expected=0)
 
 
 def test_a_function_that_lets_changes_pass_is_found(place: Path) -> None:
@@ -811,6 +894,44 @@ def test_a_server_that_is_not_there_is_told_without_its_parameters(tmp_path: Pat
     for attempt in attempts:
         with pytest.raises(LogUnreachable, match="postgresql:///x cannot be reached"):
             attempt(tmp_path / NAME)
+
+
+def test_a_server_that_takes_no_writes_is_told_from_one_that_does_not_answer(place: Path) -> None:
+    opened(place).close()
+    run(place, f"ALTER DATABASE {database(place)} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(LogUnreachable, match="read-only") as refused:
+            opened(place)
+        with closing(read_log(place)) as reader:
+            assert list(reader.faults()) == []
+    finally:
+        with connect() as conn:
+            conn.execute(f"ALTER DATABASE {database(place)} RESET ALL")
+    assert refused.value.advice.startswith("The server answers and takes no writes")
+    opened(place).close()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("?passwort=secret", "does not understand the address"),
+        ("?secret", "does not understand the address"),
+        ("?sslmode=%zzsecret", "does not understand the address"),
+        ("?connect_timeout=soon", "bad value for connect_timeout: 'soon'"),
+    ],
+)
+def test_an_address_that_its_client_library_does_not_understand_is_to_be_mended(
+    tmp_path: Path, parameters: str, said: str
+) -> None:
+    """It was taken for a commit with an unknown outcome: to be sent again."""
+    write_address(tmp_path / NAME, f"postgresql:///x{parameters}")
+    attempts: tuple[Callable[[Path], Any], ...] = (opened, read_log)
+    for attempt in attempts:
+        with pytest.raises(ConfigurationError, match=f"^postgresql:///x .*{said}") as refused:
+            attempt(tmp_path / NAME)
+        assert "secret" not in str(refused.value)
+        assert refused.value.field == "log"
+        assert refused.value.advice.startswith("Write it as `postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE`")
 
 
 @contextmanager

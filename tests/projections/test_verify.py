@@ -328,11 +328,71 @@ def test_answers_that_are_all_gone_are_one_finding(folder: Path) -> None:
     assert found.remedy == RESTORE
 
 
+def test_answers_of_which_many_are_gone_are_one_finding(folder: Path) -> None:
+    with closing(opened(folder / "log.db")) as conn:
+        gone = conn.execute("DELETE FROM answers WHERE position % 2 = 0 RETURNING position, command_id").fetchall()
+    assert len(gone) > 2
+    (found,) = checked(folder).findings
+    (first, command_id) = min(gone)
+    assert (found.position, found.code) == (first, "answer")
+    assert found.message.startswith(f"{len(gone)} commands, first {command_id}, have led to records, and their answers")
+
+
+@pytest.mark.parametrize("kept", [0, 1, RECORDS // 2])
+def test_a_log_that_lacks_its_end_is_one_finding_however_many_answers_point_there(folder: Path, kept: int) -> None:
+    by_hand(folder / "log.db", f"DELETE FROM events WHERE position > {kept}")
+    with closing(SqliteLogReader(folder / "log.db")) as log:
+        beyond = [row[2] for row in log.answered() if row[2] > kept]
+    assert len(beyond) > 2
+    (found,) = checked(folder, views=False).findings
+    assert (found.position, found.code) == (kept + 1, "answer")
+    what = f"the log ends at position {kept}" if kept else "the table events is empty"
+    assert found.message == f"{what}, and {len(beyond)} answers point at later records, the last at {max(beyond)}"
+
+
+def test_one_answer_that_points_beyond_the_end_is_found_where_the_log_ends(folder: Path) -> None:
+    with closing(SqliteLogReader(folder / "log.db")) as log:
+        last, command_id = max((row[2], row[0]) for row in log.answered())
+    cut = f"DELETE FROM events WHERE position >= {last - 1}"
+    by_hand(folder / "log.db", cut, f"DELETE FROM answers WHERE position = {last - 1}")
+    (found,) = checked(folder, views=False).findings
+    assert (found.position, found.code) == (last - 1, "answer")
+    assert found.message.startswith(f"the log ends at position {last - 2}, and the answer to {command_id} points at")
+
+
+def test_a_gap_is_one_finding_more_however_many_answers_point_into_it(folder: Path) -> None:
+    by_hand(folder / "log.db", "DELETE FROM events WHERE position <= 20")
+    with closing(SqliteLogReader(folder / "log.db")) as log:
+        inside = sorted((row[2], row[0]) for row in log.answered() if row[2] <= 20)
+    told = [(one.position, one.message) for one in checked(folder).findings if one.code == "answer"]
+    first, command_id = inside[0]
+    message = f"{len(inside)} answers, first that to {command_id}, point at positions where there is no record"
+    assert told == [(first, message)]
+
+
 def test_a_deleted_answer_is_found_where_it_was_due(folder: Path) -> None:
     with closing(opened(folder / "log.db")) as conn:
         [[position]] = conn.execute("DELETE FROM answers WHERE command_id = 'create-0' RETURNING position")
     found = checked(folder)
     assert [(finding.position, finding.code) for finding in found.findings] == [(position, "answer")]
+
+
+def test_a_drop_that_is_no_text_leaves_only_its_own_stubs_without_explanation(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 60, seed=5)
+    first, second, *_ = journal.over()
+    journal.forget(first)
+    broken = log.head().position
+    journal.forget(second)
+    lost = {one.position for one in log.read() if one.task_id == first}
+    log.close()
+    by_hand(tmp_path / "log.db", f"UPDATE events SET data = CAST(x'c3' AS TEXT) WHERE position = {broken}")
+    found = checked(tmp_path, views=False)
+    told = [one.message for one in found.findings if one.code == "stub"]
+    assert found.findings[0].position == broken
+    assert {int(one.rpartition("(position ")[2].rstrip(")")) for one in told} == lost
+    assert found.stubs > len(lost)
 
 
 SCHEMAS = {

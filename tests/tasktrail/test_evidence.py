@@ -164,6 +164,27 @@ def test_a_log_that_is_gone_is_not_begun_anew_beside_views(older: Path, left: st
     assert (older / "log.db").exists() == bool(left)
 
 
+def test_views_of_another_log_are_to_be_deleted_and_nothing_is_given_up_for_them(
+    open_service: Callable[..., TaskService], tmp_path: Path
+) -> None:
+    """The advice was to restore a backup, or to accept a loss which there was not."""
+    with open_service() as service:
+        for _ in range(3):
+            service.wait(service.create_task(type="quick"), 30)
+    with reopen(tmp_path / "other") as other:
+        other.wait(other.create_task(type="quick"), 30)
+    views = tmp_path / "data" / "views.db"
+    shutil.copyfile(tmp_path / "other" / "views.db", views)
+    with pytest.raises(HistoryMissing, match=r"views\.db has seen another record at position") as refused:
+        reopen(tmp_path / "data")
+    assert refused.value.advice.startswith(f"If {views} is of another log, delete it:")
+    for file in (tmp_path / "data").glob("views.db*"):
+        file.unlink()
+    with reopen(tmp_path / "data") as service:
+        assert starts(service)[-1][0] is None
+        assert service.verify().ok
+
+
 def test_another_history_of_the_same_length_is_refused(
     open_service: Callable[..., TaskService], tmp_path: Path
 ) -> None:

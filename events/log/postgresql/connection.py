@@ -70,18 +70,39 @@ class Database:
         """
         silence = {"connect_timeout": str(patience), "tcp_user_timeout": str(patience * 1000)}
         try:
-            given = conninfo_to_dict(self._address)
+            given = self._parts()
             wanted = {**_IN_CARE, **silence, "application_name": f"tasktrail {role}", **given, **_AS_NEEDED}
             wanted["target_session_attrs"] = "read-write" if writes else "primary"
             conn = psycopg.connect(make_conninfo("", **wanted), autocommit=True)
+        except psycopg.ProgrammingError as error:  # its client library has not even tried
+            raise self._not_understood(f": {error}") from error
         except psycopg.Error as error:
-            raise self.explained(error, "cannot be reached") from error
+            explained = self.explained(error, "cannot be reached")
+            if isinstance(explained, LogUnreachable) and any(words in explained.message for words in _NO_WRITES):
+                raise LogUnreachable(explained.message, remedy=_LET_WRITE) from error
+            raise explained from error
         try:
             conn.execute(_SERVER_IN_CARE)
         except psycopg.Error as error:
             conn.close()
             raise self.explained(error, "cannot be reached") from error
         return conn
+
+    def _parts(self) -> dict[str, Any]:
+        """The parameters of the address. The library's message may repeat a mistyped one, which may be a password."""
+        try:
+            return conninfo_to_dict(self._address)
+        except psycopg.ProgrammingError:
+            raise self._not_understood() from None
+
+    def _not_understood(self, why: str = "") -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.name} was not asked: PostgreSQL's client library does not understand the address of the log{why}",
+            field="log",
+            remedy="Write it as `postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE`, with the names of parameters that "
+            "the library knows (`sslmode`, `connect_timeout`), and a `%` as %25. If DATA/log.postgresql holds it, "
+            "mend it there.",
+        )
 
     def explained(self, error: psycopg.Error, failure: str) -> TasktrailError:
         """The error of ours for an error of PostgreSQL."""
@@ -97,6 +118,13 @@ class Database:
 
 
 RESTORE = "Restore the database from its backup."
+_NO_WRITES = ("session is read-only", "server is in hot standby mode")
+"""What the client library says of a server that was reached. It has no code for it."""
+_LET_WRITE = (
+    "The server answers and takes no writes: see `default_transaction_read_only` there, and whether it is a replica. "
+    "Once it takes writes, a running service goes on by itself. If you sent a command, repeat it with the same command "
+    "id."
+)
 _NOT_NOW = ("08", "28", "3D", "53", "57P")
 """Classes of errors of an unreachable log: the connection, the login, the database, its resources, a shutdown."""
 _MEANINGS: tuple[tuple[tuple[type[psycopg.Error], ...], type[TasktrailError], str], ...] = (

@@ -42,12 +42,17 @@ _IS_HELD = """
 """
 _IS_FREE = f"""
     SELECT NOT {_IS_HELD.format("(%s, %s), (%s, %s)")}
-        OR EXISTS (SELECT 1 FROM tasktrail.owner WHERE clock_timestamp() - beat > make_interval(secs => %s))
+        OR EXISTS (SELECT 1 FROM tasktrail.owner WHERE beat < clock_timestamp() - make_interval(secs => %s))
 """  # noqa: S608 - our own words
 _HAS_HEART = f"SELECT {_IS_HELD.format('(%s, %s)')}"
 _BEAT = "UPDATE tasktrail.owner SET beat = clock_timestamp() WHERE epoch = %s"
 _BEAT_ANEW = "UPDATE tasktrail.owner SET beat = clock_timestamp() RETURNING epoch"
-_LOOK = "SELECT epoch, beat, extract(epoch FROM clock_timestamp() - beat)::float8 FROM tasktrail.owner"
+_LOOK = """
+    SELECT epoch, extract(epoch FROM beat)::float8,
+        extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM beat)::float8
+    FROM tasktrail.owner
+"""
+"""In seconds, because a beat that somebody has altered may be infinite, or in no year that Python knows."""
 _TAKE = "UPDATE tasktrail.owner SET epoch = epoch + 1, beat = clock_timestamp() RETURNING epoch"
 _WHO = "SELECT pid, host, started_at FROM tasktrail.epochs WHERE epoch = %s"
 _EPOCHS = "SELECT epoch, pid, host, started_at, sum FROM tasktrail.epochs ORDER BY epoch"
@@ -73,11 +78,11 @@ def lock(conn: Conn, name: str) -> int:
             return int(conn.execute(_BEAT_ANEW).fetchall()[0][0])
         if is_silent and was_silent:  # a service that has just got the lock needs a moment to beat
             conn.execute(_END_HOLDER, _KEY)
-        elif first is not None and beat > first:
+        elif first is not None and beat != first:  # earlier, if the server's clock was set back
             raise DataInUse(
                 f"{_owner_in_words(conn, epoch)} works on {name}", remedy="Talk to that service, or stop it first."
             )
-        first, was_silent = first or beat, is_silent
+        first, was_silent = beat if first is None else first, is_silent
         pause.wait(_LOOK_EVERY)
 
 

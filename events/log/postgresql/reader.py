@@ -14,7 +14,7 @@ from ...ranges import to_ranges
 from ...recorded import STUB, Recorded
 from ...task_events import Completed
 from ..address import read_address
-from ..answers import is_as_written
+from ..answers import is_as_written, misled_to
 from ..archives import KnownArchive
 from ..encryption import Decryption
 from ..event_log import Epoch, Erasable
@@ -22,7 +22,7 @@ from ..faults import Damage, Fault
 from ..integrity import chain_faults
 from ..personal import BEGINS, KEY_LENGTH
 from ..reading import refuse_gap
-from ..stubs import Drop, StubCheck, digest_of
+from ..stubs import DROPPING, Drop, StubCheck, digest_of
 from ..writers import Writer, writer_of
 from . import ownership
 from .connection import RESTORE, Conn, Database, Values, is_lost
@@ -76,6 +76,10 @@ _BACKWARDS = """
     SELECT position, command_id, task_id, event, data FROM tasktrail.events
     WHERE position <= %s ORDER BY position DESC LIMIT %s
 """
+_DROP_POSITIONS = (
+    f"SELECT position FROM tasktrail.events WHERE event = '{DROPPING}' AND position > %s ORDER BY position"  # noqa: S608 - our own names
+)
+_DROP_AT = "SELECT position, data FROM tasktrail.events WHERE position = %s"
 _SIZE = "SELECT pg_total_relation_size('tasktrail.events') + pg_total_relation_size('tasktrail.answers')"
 _EPOCHS = "SELECT epoch, pid, host, started_at FROM tasktrail.epochs ORDER BY epoch"
 _FEW = 50
@@ -176,10 +180,24 @@ class PostgresqlLogReader(Reading):
                 return drops_in(self._fetch_as_it_is(DROPS, (after,)))
             except LogUnreachable:
                 raise
-            except TasktrailError:  # then no stub is explained; other checks report the unreadable record
-                return []
+            except TasktrailError:  # other checks report the unreadable record; only its own stubs are not explained
+                return drops_in(self._drops_one_by_one(after))
 
         return StubCheck(drops)
+
+    def _drops_one_by_one(self, after: int) -> Iterator[tuple[Any, ...]]:
+        """The rows that `DROPS` selects, without those that cannot be read."""
+        for position in self._readable(_DROP_POSITIONS, (after,)):
+            yield from self._readable(_DROP_AT, position)
+
+    def _readable(self, statement: str, values: Values) -> list[tuple[Any, ...]]:
+        """Rows as they are; none if they cannot be read. Raises `LogUnreachable`."""
+        try:
+            return self._fetch_as_it_is(statement, values)
+        except LogUnreachable:
+            raise
+        except TasktrailError:
+            return []
 
     def rows_of(self, task_id: int, until: int) -> list[tuple[Any, ...]]:
         """The raw stored values of a task's records up to a position, each with its hash last."""
@@ -349,7 +367,7 @@ class PostgresqlLogReader(Reading):
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
         for command_id, task_id, position, caused_by, *_record, digest, _before, total in self.answered():
             if caused_by != command_id:
-                yield Fault(position, "answer", f"the answer to {command_id} points at the record of another command")
+                yield Fault(position, "answer", f"the answer to {command_id} {misled_to(caused_by)}")
             if not is_as_written((command_id, digest, task_id, position), total):
                 yield Fault(position, "answer", f"the answer to {command_id} is not as it was written")
 

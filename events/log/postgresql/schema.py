@@ -112,7 +112,7 @@ _FIND_COLUMNS = """
     SELECT relname, attname, format_type(atttypid, atttypmod) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
     WHERE relnamespace = 'tasktrail'::regnamespace AND attnum > 0 AND NOT attisdropped AND attnotnull
 """
-_APPLIED = "SELECT name FROM tasktrail.migrations ORDER BY number"
+_APPLIED = "SELECT number, name FROM tasktrail.migrations ORDER BY number"
 _FIND_INDEXES = """
     SELECT made.relname, indisvalid AND indisready, indisunique, its.relname, indkey::text, indpred IS NOT NULL
     FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid JOIN pg_class AS its ON its.oid = indrelid
@@ -127,6 +127,28 @@ _FIND_UNSAFE = """
     SELECT relname FROM pg_class
     WHERE relnamespace = 'tasktrail'::regnamespace AND relkind = 'r' AND relpersistence != 'p' ORDER BY relname
 """
+
+_FIND_FOREIGN = """
+    WITH ours AS (
+        SELECT oid, relname, relrowsecurity FROM pg_class
+        WHERE relnamespace = 'tasktrail'::regnamespace AND relname = ANY(%(tables)s)
+    )
+    SELECT format('trigger %%s of table %%s does not belong there', tgname, relname)
+    FROM ours JOIN pg_trigger ON tgrelid = ours.oid
+    WHERE NOT tgisinternal AND NOT (relname = 'events' AND tgname = ANY(%(ours)s))
+    UNION ALL
+    SELECT format('rule %%s of table %%s does not belong there', rulename, relname)
+    FROM ours JOIN pg_rewrite ON ev_class = ours.oid
+    UNION ALL
+    SELECT format('row-level security of table %%s is switched on: rows may be hidden', relname)
+    FROM ours WHERE relrowsecurity
+    UNION ALL
+    SELECT format('table %%s inherits from table %%s: its rows are read as well', inhrelid::regclass, relname)
+    FROM ours JOIN pg_inherits ON inhparent = ours.oid
+    ORDER BY 1
+"""
+"""What others have added by which records or answers may be changed, hidden or made up. Internal triggers are those of
+references to a table, which change nothing in it."""
 
 
 def has_log(conn: Conn) -> bool:
@@ -163,7 +185,8 @@ def create(conn: Conn) -> None:
 
 def schema_faults(conn: Conn) -> Iterator[Fault]:
     """Differences from the schema that `create` makes. Raises `psycopg.Error`."""
-    names = tuple(str(name) for (name,) in conn.execute(_APPLIED))
+    applied = conn.execute(_APPLIED).fetchall()
+    names = tuple(str(name) for _, name in applied)
     if len(names) > len(MIGRATIONS) and names[: len(MIGRATIONS)] == MIGRATIONS:
         yield Fault(
             0, "newer", f"a newer version has given it tables that this one does not know: {names[len(MIGRATIONS)]}"
@@ -172,6 +195,9 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
     if names != MIGRATIONS:
         yield Fault(0, "schema", f"the migrations that were applied are {list(names)}, not {list(MIGRATIONS)}")
         return
+    numbers, due = [number for number, _ in applied], list(range(1, len(MIGRATIONS) + 1))
+    if numbers != due:
+        yield Fault(0, "schema", f"the migrations that were applied have the numbers {numbers}, not {due}")
     faults = list(table_faults(conn))
     yield from (Fault(0, "schema", message) for _table, message in faults)
     gone = {table for table, message in faults if message == _gone(table)}
@@ -189,6 +215,8 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
             )
     for (name,) in conn.execute(_FIND_UNSAFE):
         yield Fault(0, "schema", f"table {name} is not logged: it is empty after a crash of the server")
+    for fault in conn.execute(_FIND_FOREIGN, {"tables": list(_TABLES), "ours": list(_TRIGGERS)}):
+        yield Fault(0, "schema", fault[0])
 
 
 def table_faults(conn: Conn) -> Iterator[tuple[str, str]]:
