@@ -328,10 +328,10 @@ class _Walk:
             self._findings.add(position, "unreadable", f"the time {row[4]!r} is written as no log writes it")
         elif not EARLIEST <= at < LATEST:
             self._findings.add(position, "time", f"recorded at {row[4]}, not between the years 1970 and 9900")
-        elif at < self._recorded_at:
-            self._findings.add(position, "time", f"recorded at {row[4]}, before the record in front of it")
         else:
-            self._recorded_at = at
+            if at < self._recorded_at:
+                self._findings.add(position, "time", f"recorded at {row[4]}, before the record in front of it")
+            self._recorded_at = at  # after a fault, too: one time in the future is no fault of each later record
         if row[3] == STUB:
             if row[1]:  # the service's dropped records are about a task: no other record is judged by them
                 self.law.lose(row[1])

@@ -315,7 +315,7 @@ class StubCheck:
             # Unreadable ranges explain nothing.
             self._spans += [(span, number) for span in _numbers_in(drop.event.positions)]
             self._tasks += [(span, number) for span in _numbers_in(drop.event.tasks)]
-        self._spans.sort()
+        self._spans = _without_overlaps(self._spans)
         self._tasks.sort()
 
     def see(self, row: tuple[Any, ...]) -> StubFault | None:
@@ -382,7 +382,8 @@ class StubCheck:
                 continue
             position = account.position
             if account.digest.text() != account.event.stubs:
-                first = next((span.first for span, of in self._spans if of == number), position)
+                spans = [span for span, of in self._spans if of == number]
+                first = _nth(spans, account.digest.number) or (spans[0].first if spans else position)
                 wrong = f"the stubs from here on are not those that the record at {position} has made"
                 yield StubFault(first, position, wrong)
             elif wrong := account.wrong_with_whole():
@@ -391,6 +392,26 @@ class StubCheck:
             if span.first <= before.last:
                 position = self._accounts[number].position
                 yield StubFault(position, position, f"task {span.first} is said to be forgotten twice")
+
+
+def _without_overlaps(spans: list[tuple[NumberRange, int]]) -> list[tuple[NumberRange, int]]:
+    """The spans, in order, without those that an earlier drop has: what was dropped once cannot be dropped again."""
+    kept = list[tuple[NumberRange, int]]()
+    for span, number in sorted(spans):
+        while kept and span.first <= kept[-1][0].last and number < kept[-1][1]:
+            kept.pop()
+        if not kept or span.first > kept[-1][0].last or number == kept[-1][1]:
+            kept.append((span, number))
+    return kept
+
+
+def _nth(spans: list[NumberRange], index: int) -> int:
+    """The number at this index, from 0 on, of all in the spans; 0 if there are not as many."""
+    for first, last in spans:
+        if index <= last - first:
+            return first + index
+        index -= last - first + 1
+    return 0
 
 
 def _numbers_in(ranges: str) -> list[NumberRange]:

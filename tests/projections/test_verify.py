@@ -377,6 +377,46 @@ def test_a_deleted_answer_is_found_where_it_was_due(folder: Path) -> None:
     assert [(finding.position, finding.code) for finding in found.findings] == [(position, "answer")]
 
 
+def test_a_time_in_the_future_is_one_finding_and_not_one_for_each_record_behind_it(folder: Path) -> None:
+    by_hand(folder / "log.db", "UPDATE events SET recorded_at = '2027' || substr(recorded_at, 5) WHERE position = 20")
+    told = [(one.position, one.code) for one in checked(folder, views=False).findings]
+    assert told == [(20, "chain"), (21, "time")]
+
+
+def with_two_drops(path: Path) -> tuple[int, int, int]:
+    """Make a log; return the positions of its two drops, and that of the last stub of the second."""
+    log = SqliteEventLog(path, now=BEGIN)
+    journal = Journal(log)
+    random_history(journal, 60, seed=5)
+    drops = []
+    for gone in journal.over()[:2]:
+        journal.forget(gone)
+        drops.append(log.head().position)
+    last = max(one.position for one in log.read() if one.task_id == gone)
+    log.close()
+    return drops[0], drops[1], last
+
+
+def test_a_drop_that_stands_there_twice_does_not_cast_doubt_on_the_stubs_of_the_first(tmp_path: Path) -> None:
+    first, second, _last = with_two_drops(tmp_path / "log.db")
+    by_hand(
+        tmp_path / "log.db",
+        f"""INSERT INTO events SELECT {second + 1}, task_id, version + 2, event, recorded_at, actor, reason, command_id,
+        correlation_id, causation_id, attempt, life, terminal, data, hash FROM events WHERE position = {first}""",
+    )
+    found = checked(tmp_path, views=False).findings
+    assert found[0].position == second + 1
+    assert {one.message.rpartition(" (")[2] for one in found if one.code == "stub"} == {f"position {second + 1})"}
+
+
+def test_stubs_whose_last_one_is_gone_are_as_they_were_up_to_there(tmp_path: Path) -> None:
+    _first, _second, last = with_two_drops(tmp_path / "log.db")
+    by_hand(tmp_path / "log.db", f"DELETE FROM events WHERE position = {last}")
+    found = checked(tmp_path, views=False).findings
+    assert (found[0].position, found[0].code) == (last, "gap")
+    assert [one.position for one in found if one.code == "stub"] == [last]
+
+
 def test_a_drop_that_is_no_text_leaves_only_its_own_stubs_without_explanation(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
     journal = Journal(log)
