@@ -295,6 +295,7 @@ def test_two_witnesses_sign_the_same_seal_and_one_that_is_absent_keeps_nobody_fr
     log: Log, scripted: Callable[..., ScriptedWitness]
 ) -> None:
     first, gone, second = scripted(), scripted(), scripted()
+    gone.server.shutdown()  # or a look for connections, which has begun, would keep the port open
     gone.server.server_close()
     asked = log.show(first.named, gone.named, second.named)
     assert [one.outcome for one in asked] == ["signed", "absent", "signed"]
