@@ -19,7 +19,6 @@ _HEADERS = {"content-type": "application/timestamp-query", "user-agent": "tasktr
 _STAMP_KIND = "application/timestamp-reply"
 _LONGEST_KIND = 60
 """Characters of a content type that a message shows."""
-_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _NO_ANSWER = (
     "The seal is there. See whether the address is right and can be reached from here; then ask again with "
     "`tasktrail anchor tsa URL`, or name another authority."
@@ -68,7 +67,7 @@ def have_stamped(
     except EndpointRefused as error:
         raise NoStamp(f"{url} has not stamped the seal: {error}", field="url") from error
     if answer.status != HTTPStatus.OK:
-        remedy = "" if answer.status in _PASSING or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else _WRONG_URL
+        remedy = "" if answer.may_change else _WRONG_URL
         raise NoStamp(f"{url} has not stamped the seal: {answer.status_in_words()}", remedy=remedy)
     try:
         at = time_in(request, answer.content)

@@ -192,12 +192,11 @@ class _Sealed:
         if status == HTTPStatus.BAD_REQUEST:
             message = "it does not accept the seal (HTTP 400): a seal has two lines more than some witnesses allow"
             return "refused", message, "Ask its operator to allow extension lines in checkpoints of this log."
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING:
+        if answer.may_change:
             return "absent", f"it cannot sign now (HTTP {status})", _LATER.format(name)
         return "refused", f"it has answered {answer.status_in_words()}", _WRONG_URL
 
 
-_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _HEADERS = {"content-type": "text/plain; charset=utf-8", "user-agent": "tasktrail"}
 _WRONG_URL = "See whether its address is right: `tasktrail witness list` shows it."
 _WRONG_KEY = "See whether its key is right: `tasktrail witness list` shows it."

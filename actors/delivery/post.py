@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 from typing import NamedTuple
 
 import httpx
@@ -34,6 +35,12 @@ class HttpAnswer(NamedTuple):
     """Whether it is longer than `MAX_ANSWER` bytes. The rest was not read: it may have no end."""
     redirect: str
     """The address to which it redirects; empty: it does not."""
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the status says that the same request may get another answer later."""
+        passing = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+        return self.status in passing or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     def status_in_words(self) -> str:
         """The status, and where a redirect leads to."""
