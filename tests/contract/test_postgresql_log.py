@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from abandoned_servers import USERS, end_abandoned_servers, server_lock
-from histories import BEGIN, Journal, random_history
+from histories import BEGIN, Journal, random_history, with_two_drops
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from log_questions import questions
@@ -775,12 +775,7 @@ def test_a_column_that_is_not_as_it_was_made_does_not_leave_stubs_without_explan
 
 def test_the_stubs_of_other_drops_are_checked_beside_a_drop_that_is_no_text(place: Path) -> None:
     with closing(opened(place)) as log:
-        journal = Journal(log)
-        random_history(journal, 60, seed=5)
-        first, second, *_ = journal.over()
-        journal.forget(first)
-        broken = log.head().position
-        journal.forget(second)
+        (_first, broken), (second, _at) = with_two_drops(Journal(log))
         stub = next(one.position for one in log.read() if one.task_id == second)
     put_broken_text(place, f"UPDATE tasktrail.events SET data = {{0}} WHERE position = {broken}")
     assert [one[:2] for one in found_in(place)] == [(broken, "unreadable")]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from forgery import forging, opened, put_endless_view
-from histories import BEGIN, Journal, random_history
+from histories import BEGIN, Journal, random_history, with_two_drops
 from sqlite_utils import Database
 
 from tasktrail.events import Cancelled, Completed, Created, Event, Fact, Failed, Retried, Started
@@ -383,22 +383,9 @@ def test_a_time_in_the_future_is_one_finding_and_not_one_for_each_record_behind_
     assert told == [(20, "chain"), (21, "time")]
 
 
-def with_two_drops(path: Path) -> tuple[int, int, int]:
-    """Make a log; return the positions of its two drops, and that of the last stub of the second."""
-    log = SqliteEventLog(path, now=BEGIN)
-    journal = Journal(log)
-    random_history(journal, 60, seed=5)
-    drops = []
-    for gone in journal.over()[:2]:
-        journal.forget(gone)
-        drops.append(log.head().position)
-    last = max(one.position for one in log.read() if one.task_id == gone)
-    log.close()
-    return drops[0], drops[1], last
-
-
 def test_a_drop_that_stands_there_twice_does_not_cast_doubt_on_the_stubs_of_the_first(tmp_path: Path) -> None:
-    first, second, _last = with_two_drops(tmp_path / "log.db")
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        (_one, first), (_other, second) = with_two_drops(Journal(log))
     by_hand(
         tmp_path / "log.db",
         f"""INSERT INTO events SELECT {second + 1}, task_id, version + 2, event, recorded_at, actor, reason, command_id,
@@ -410,7 +397,9 @@ def test_a_drop_that_stands_there_twice_does_not_cast_doubt_on_the_stubs_of_the_
 
 
 def test_stubs_whose_last_one_is_gone_are_as_they_were_up_to_there(tmp_path: Path) -> None:
-    _first, _second, last = with_two_drops(tmp_path / "log.db")
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        _first, (gone, _at) = with_two_drops(Journal(log))
+        last = max(one.position for one in log.read() if one.task_id == gone)
     by_hand(tmp_path / "log.db", f"DELETE FROM events WHERE position = {last}")
     found = checked(tmp_path, views=False).findings
     assert (found[0].position, found[0].code) == (last, "gap")
@@ -418,15 +407,9 @@ def test_stubs_whose_last_one_is_gone_are_as_they_were_up_to_there(tmp_path: Pat
 
 
 def test_a_drop_that_is_no_text_leaves_only_its_own_stubs_without_explanation(tmp_path: Path) -> None:
-    log = SqliteEventLog(tmp_path / "log.db", now=BEGIN)
-    journal = Journal(log)
-    random_history(journal, 60, seed=5)
-    first, second, *_ = journal.over()
-    journal.forget(first)
-    broken = log.head().position
-    journal.forget(second)
-    lost = {one.position for one in log.read() if one.task_id == first}
-    log.close()
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        (first, broken), _second = with_two_drops(Journal(log))
+        lost = {one.position for one in log.read() if one.task_id == first}
     by_hand(tmp_path / "log.db", f"UPDATE events SET data = CAST(x'c3' AS TEXT) WHERE position = {broken}")
     found = checked(tmp_path, views=False)
     told = [one.message for one in found.findings if one.code == "stub"]

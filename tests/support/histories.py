@@ -175,6 +175,16 @@ def speaks_of(record: Recorded) -> int:
     return record.event.task_id if isinstance(record.event, SPEAK_OF_A_TASK) else 0
 
 
+def with_two_drops(journal: Journal) -> list[tuple[int, int]]:
+    """Play a random history and forget two of its tasks; return each task with the position of its `TasksForgotten`."""
+    random_history(journal, 60, seed=5)
+    drops = []
+    for gone in journal.over()[:2]:
+        journal.forget(gone)
+        drops.append((gone, journal.log.head().position))
+    return drops
+
+
 def random_history(journal: Journal, steps: int, seed: int) -> None:
     """Many random steps; the same for the same seed."""
     chance = Random(seed)

@@ -134,7 +134,10 @@ def test_a_refusal_stands_beside_its_field(
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [
-        ({"output_file": "{folder}/out.jpg"}, {"output_file": "Every run after the first would find its output"}),
+        (
+            {"output_file": "{folder}/out.jpg"},
+            {"output_file": "Every run after the first would find its output already there"},
+        ),
         ({"input_file": "in.png"}, {"input_file": "'in.png' is not an absolute path"}),
         ({"user_level": "99"}, {"user_level": "user_level is 99, and at most 10 is allowed here"}),
         ({"options.width": "0"}, {"options-width": "width has to be a whole number, at least 1"}),
