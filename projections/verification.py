@@ -417,7 +417,7 @@ def _archives_of(log: LogReader) -> list[KnownArchive]:
 
 def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> int:
     """Add the faults of answers; returns the number of answers. `is_faulty`: whether the log has faults already."""
-    number, faults = 0, _AnswersWithoutRecords()
+    number, without_record = 0, list[tuple[int, str]]()
     try:
         unanswered = list(log.unanswered())
         summed = log.has_sums()
@@ -426,14 +426,15 @@ def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> 
             answer = (command_id, digest, task_id, position)
             fits = not summed or is_as_written(answer, found)
             if fits and caused_by is None:
-                faults.add(command_id, position, log.head().position)
+                without_record.append((position, command_id))
             elif fault := _fault_of(log, answer, caused_by, tuple(record), before):
                 gone = record[1] == STUB  # an answer is dropped with its record: one of the two is wrong
                 at, more = (0, f" (position {position})") if gone else (position, "")
                 findings.add(at, "answer", f"the answer to {command_id} {fault}{more}")
             elif not fits:
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
-        for position, message in (*_missing_answers(unanswered, number), *faults.told()):
+        lost = _answers_without_records(without_record, log.head().position) if without_record else ()
+        for position, message in (*_missing_answers(unanswered, number), *lost):
             findings.add(position, "answer", message)
     except (*UNREADABLE, TypeError, TasktrailError) as error:
         if not (isinstance(error, TasktrailError) and (is_faulty or findings)):  # an archive, which is reported already
@@ -456,36 +457,27 @@ def _missing_answers(unanswered: list[tuple[int, str]], there: int) -> Iterator[
         yield first, f"the table answers is empty, and {commands}, from here on, have led to records: {more}"
 
 
-class _AnswersWithoutRecords:
-    """Gathers answers that are as they were written, and whose records are gone: that is one fault, not many."""
+def _answers_without_records(found: list[tuple[int, str]], end: int) -> Iterator[tuple[int, str]]:
+    """The findings for answers whose records are gone, if there are any: one for the log's lost end, one for gaps.
 
-    def __init__(self) -> None:
-        self._beyond: list[tuple[int, str]] = []
-        self._between: list[tuple[int, str]] = []
-        self._end = 0
-
-    def add(self, command_id: str, position: int, end: int) -> None:
-        """Take in one. `end`: the last position of the log now."""
-        self._end = end
-        (self._beyond if position > end else self._between).append((position, command_id))
-
-    def told(self) -> Iterator[tuple[int, str]]:
-        """The findings: where, and what in words."""
-        if self._beyond:
-            last, command_id = max(self._beyond)
-            what = f"the log ends at position {self._end}" if self._end else "the table events is empty"
-            if len(self._beyond) == 1:
-                points = f"the answer to {command_id} points at a later record, at {last}"
-            else:
-                points = f"{len(self._beyond)} answers point at later records, the last at {last}"
-            yield self._end + 1, f"{what}, and {points}"
-        if self._between:
-            first, command_id = min(self._between)
-            if len(self._between) == 1:
-                yield first, f"the answer to {command_id} points at a position where there is no record"
-            else:
-                answers = f"{len(self._between)} answers, first that to {command_id}, point"
-                yield first, f"{answers} at positions where there is no record"
+    `found`: position and command id of each. `end`: the last position of the log.
+    """
+    beyond, between = [one for one in found if one[0] > end], [one for one in found if one[0] <= end]
+    if beyond:
+        last, command_id = max(beyond)
+        what = f"the log ends at position {end}" if end else "the table events is empty"
+        if len(beyond) == 1:
+            points = f"the answer to {command_id} points at a later record, at {last}"
+        else:
+            points = f"{len(beyond)} answers point at later records, the last at {last}"
+        yield end + 1, f"{what}, and {points}"
+    if between:
+        first, command_id = min(between)
+        if len(between) == 1:
+            yield first, f"the answer to {command_id} points at a position where there is no record"
+        else:
+            answers = f"{len(between)} answers, first that to {command_id}, point"
+            yield first, f"{answers} at positions where there is no record"
 
 
 def _fault_of(

@@ -100,9 +100,9 @@ def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
 
 
 def misled_to(caused_by: str | None) -> str:
-    """What is wrong, in words, with an answer to another command than the one that caused its record, if any is there.
+    """Say where an answer points that does not point at a record of its own command.
 
-    `caused_by`: that command's id; None if there is no record.
+    `caused_by`: the id of the command that led to the record there; None if there is no record.
     """
     where = "a position where there is no record" if caused_by is None else "the record of another command"
     return f"points at {where}"

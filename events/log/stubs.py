@@ -395,7 +395,7 @@ class StubCheck:
 
 
 def _without_overlaps(spans: list[tuple[NumberRange, int]]) -> list[tuple[NumberRange, int]]:
-    """The spans, in order, without those that an earlier drop has: what was dropped once cannot be dropped again."""
+    """The spans of drops, in order, without those that an earlier drop has, too: nothing can be dropped twice."""
     kept = list[tuple[NumberRange, int]]()
     for span, number in sorted(spans):
         while kept and span.first <= kept[-1][0].last and number < kept[-1][1]:

@@ -215,8 +215,8 @@ def schema_faults(conn: Conn) -> Iterator[Fault]:
             )
     for (name,) in conn.execute(_FIND_UNSAFE):
         yield Fault(0, "schema", f"table {name} is not logged: it is empty after a crash of the server")
-    for fault in conn.execute(_FIND_FOREIGN, {"tables": list(_TABLES), "ours": list(_TRIGGERS)}):
-        yield Fault(0, "schema", fault[0])
+    for (message,) in conn.execute(_FIND_FOREIGN, {"tables": list(_TABLES), "ours": list(_TRIGGERS)}):
+        yield Fault(0, "schema", message)
 
 
 def table_faults(conn: Conn) -> Iterator[tuple[str, str]]:
