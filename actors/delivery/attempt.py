@@ -141,11 +141,11 @@ def usual_error(error: BaseException) -> str:
             case ConnectionRefusedError():
                 return "nothing listens at that host and port (connection refused)"
             case socket.gaierror():
-                return f"the name of the host leads to no address ({cause.strerror})"
+                return f"the name of the host cannot be resolved ({cause.strerror})"
             case ssl.SSLCertVerificationError():
                 return f"the certificate is not trusted: {cause.verify_message} (CERTIFICATE_VERIFY_FAILED)"
             case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH as number):
-                return f"no way leads there ({os.strerror(number)})"
+                return f"there is no route to that host ({os.strerror(number)})"
         cause = cause.__cause__ or cause.__context__
     return ""
 

@@ -39,11 +39,11 @@ _GONE_FROM_SERVER = (
     "folder `snapshots` and `log.postgresql-head` in this one instead."
 )
 """The remedy where the log is on PostgreSQL."""
-_WHICH_IS_WRONG = (
-    "the next start makes it anew. `tasktrail verify --seals DIR`, with seals that were kept elsewhere, shows whether "
-    "the log is the right one. If it is not:"
+_OF_ANOTHER_LOG = (
+    "If {} is of another log, delete it: the next start makes it anew. `tasktrail verify --seals DIR`, with seals that "
+    "were kept elsewhere, shows whether the log is the right one. If it is not: {}"
 )
-"""What is said where another file contradicts the log, and either may be the wrong one."""
+"""The remedy where a file contradicts the log, and either may be the wrong one: the file, and what to do otherwise."""
 
 
 class KnownRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,7 +210,7 @@ def _missing(paths: DataPaths, record: KnownRecord, head: int, since: datetime |
         message += f"; {rescued} holds what a service saved when the log was deleted or replaced under it"
     remedy = _GONE_FROM_SERVER if on_server else HistoryMissing.remedy
     if record.position <= head:
-        remedy = f"If {record.file} is of another log, delete it: {_WHICH_IS_WRONG} {remedy}"
+        remedy = _OF_ANOTHER_LOG.format(record.file, remedy)
     return HistoryMissing(message, remedy=remedy)
 
 

@@ -158,7 +158,7 @@ def complain_unexpected(error: Exception, *, as_json: bool) -> int:
 def _unexpected_problem(what: str, step: str) -> dict[str, Any]:
     return {
         "type": "urn:tasktrail:problem:unexpected",
-        "title": "What nobody has foreseen",
+        "title": "An unexpected error",
         "status": 500,
         "detail": what,
         "code": "unexpected",

@@ -258,7 +258,7 @@ def test_a_name_that_leads_nowhere_is_told_as_such(post: Post) -> None:
 
     result = post("https://nowhere.example/", resolve=unknown)
     assert (result.ok, result.retryable) == (False, True)
-    assert result.detail == "the name of the host leads to no address (Name or service not known)"
+    assert result.detail == "the name of the host cannot be resolved (Name or service not known)"
 
 
 def test_a_receiver_that_hangs_up_is_tried_again(receiver: Any, post: Post) -> None:
