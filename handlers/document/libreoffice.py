@@ -14,7 +14,7 @@ import subprocess
 import sys
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import chain
@@ -62,8 +62,9 @@ _LOADED = b"convert "
 """What LibreOffice prints when it has read the document, and looks only for fonts that its pages have."""
 _LOOKED_FOR, _FOUND = b"Match Pattern has ", b"Pattern has "
 _OF_FONTCONFIG = (_LOOKED_FOR, _FOUND, b"Best score ", b"FC_DEBUG=")
-_RANGE = re.compile(r"(?<=[=\s])([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?(?=\s)")
+_RANGE = re.compile(rb"(?<=[=\s])([0-9a-f]{1,6})(?:-([0-9a-f]{1,6}))?(?=\s)")
 """Characters of a font, as `fc-list : charset` prints them: `:charset=20-7e a0`."""
+_NAME = re.compile(rb"^:postscriptname=(.+)$", re.MULTILINE)
 _SELECTORS = frozenset(map(chr, chain(range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))))
 """They choose a form of the character before them, and are never drawn."""
 _ROW = re.compile(rb"\t([0-9a-f]{4}):((?: [0-9a-f]{8}){8})\s*")
@@ -133,6 +134,14 @@ def require_libreoffice(name: str, kind: str) -> Path:
     return program
 
 
+def write_profile(folder: Path, settings: Iterable[tuple[str, str, str]]) -> None:
+    """Write a new profile of LibreOffice with these settings, each as its place, name and value (XML)."""
+    (folder / "user").mkdir(parents=True)
+    (folder / "user" / "registrymodifications.xcu").write_text(
+        _PROFILE.format("".join(_ITEM.format(place=place, name=name, value=value) for place, name, value in settings))
+    )
+
+
 def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[], None]) -> MadePdf:
     """Make a PDF of the document.
 
@@ -153,11 +162,9 @@ def convert_to_pdf(source: Path, kind: str, folder: Path, check_stop: Callable[[
     if kind in PACKED:
         inspect_archive(source)
     shutil.rmtree(folder, ignore_errors=True)
-    for name in ("in", "out", "home", "profile/user"):
+    for name in ("in", "out", "home"):
         (folder / name).mkdir(parents=True)
-    (folder / "profile" / "user" / "registrymodifications.xcu").write_text(
-        _PROFILE.format("".join(_ITEM.format(place=place, name=name, value=value) for place, name, value in _SETTINGS))
-    )
+    write_profile(folder / "profile", _SETTINGS)
     document = folder / "in" / f"document.{kind}"
     shutil.copyfile(source, document)
     limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
@@ -195,18 +202,28 @@ def _cpu_of_children() -> float:
 def without_font(characters: set[str]) -> list[str]:
     """The characters that no font has which LibreOffice finds; none where fontconfig does not tell."""
     wanted = sorted(filter(_is_drawn, characters))
-    program = shutil.which("fc-list")
-    if not wanted or program is None:
+    if not wanted or not (listed := _listed("charset")):
         return []
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.devnull}  # as it has no fonts of a user
-    done = subprocess.run(
-        [program, ":", "charset"], capture_output=True, encoding="ascii", errors="replace", env=environment, check=False
-    )
     found = set(_SELECTORS)
-    for first, last in set(_RANGE.findall(done.stdout)):
+    for first, last in set(_RANGE.findall(listed)):
         begin, end = chr(int(first, 16)), chr(int(last or first, 16))
         found.update(wanted[bisect_left(wanted, begin) : bisect_right(wanted, end)])
-    return [one for one in wanted if one not in found] if done.returncode == 0 and done.stdout else []
+    return [one for one in wanted if one not in found]
+
+
+def installed_fonts() -> set[bytes]:
+    """The PostScript names of the fonts that LibreOffice finds; none where fontconfig does not tell."""
+    return set(_NAME.findall(_listed("postscriptname")))
+
+
+def _listed(what: str) -> bytes:
+    """What fontconfig tells of all fonts; empty if it does not."""
+    program = shutil.which("fc-list")
+    if program is None:
+        return b""
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.devnull}  # as it has no fonts of a user
+    done = subprocess.run([program, ":", what], capture_output=True, env=environment, check=False)
+    return b"" if done.returncode else done.stdout
 
 
 def _is_drawn(character: str) -> bool:

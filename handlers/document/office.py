@@ -1,5 +1,6 @@
 """The PDF that LibreOffice makes of a document: made once for all attempts of a task, and kept as a piece."""
 
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -13,18 +14,19 @@ from ..contract import TaskContext
 from ..pieces import Pieces, seal
 from .archive import broken_parts
 from .kinds import OFFICE, PACKED
-from .libreoffice import MadePdf, convert_to_pdf
-from .pdf import PdfPages
+from .libreoffice import MadePdf, convert_to_pdf, installed_fonts, without_font
+from .pdf import PdfPages, characters_of_fonts
 
 _NUMBER = 0
 """The number of its piece. Pages have their own number, from 1."""
 _MOST_NAMED = 10
 """Fonts, or characters, that a note names."""
-_MEASURED = "\u3001"
-"""A comma that LibreOffice measures beside Chinese and Japanese, whether it is drawn or not."""
-_PRIVATE = ("\ue000", "\uf8ff")
-"""The first and last character for private use. LibreOffice looks for those of Symbol and Wingdings in other fonts, but
-draws their like from its own."""
+_DOUBTFUL = re.compile("[\u3001\ue000-\uf8ff\U000f0000-\U0010ffff]")
+"""Characters of which only the pages tell whether they are lost. LibreOffice measures a comma beside Chinese and
+Japanese, drawn or not. Of those for private use, it asks for none (26.8), or even for those of Symbol and Wingdings,
+whose like it draws from its own font (25.2)."""
+_SPACE = "\uf020"
+"""The space of Symbol and Wingdings."""
 _OF_LIBREOFFICE = b"OpenSymbol"
 _BOX = (0.266, 0.667)
 """The width and height of the box that this font has for all that it lacks, in a size of 1."""
@@ -92,13 +94,22 @@ class OfficePdf:
 
 
 def _boxes(pdf: MadePdf, tick: Callable[[], None]) -> list[str]:
-    """The characters that no font has, without those that LibreOffice did not draw, or drew from its own font."""
-    doubtful = {one for one in pdf.boxes if one == _MEASURED or _PRIVATE[0] <= one <= _PRIVATE[1]}
-    if not doubtful:
+    """The characters that no font has, and that are not drawn from a font of LibreOffice or of the document itself."""
+    asked = set(pdf.boxes)
+    sure = {one for one in asked if not _DOUBTFUL.fullmatch(one)}
+    named = characters_of_fonts(pdf.path, _DOUBTFUL)
+    if not named and sure == asked:
         return pdf.boxes
     with closing(PdfPages(pdf.path)) as pages:
-        doubtful -= pages.boxes(doubtful, _OF_LIBREOFFICE, _BOX, tick)
-    return [one for one in pdf.boxes if one not in doubtful]
+        shown = pages.glyphs(_DOUBTFUL, _BOX, tick)
+    ours = installed_fonts()
+    lost = {
+        glyph.character
+        for glyph in shown
+        if (glyph.is_box if glyph.font == _OF_LIBREOFFICE else glyph.character in asked or glyph.font in ours)
+    }
+    blank = named - {glyph.character for glyph in shown} - {_SPACE}
+    return sorted({*sure, *without_font(lost | blank)})
 
 
 def _font_notes(fonts: list[str]) -> list[str]:

@@ -4,12 +4,14 @@ import ctypes
 import itertools
 import logging
 import math
+import mmap
 import re
-from collections.abc import Callable
-from contextlib import closing
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pypdfium2
 from PIL import Image, ImageColor
@@ -35,6 +37,9 @@ from ..io_errors import error_text
 logging.getLogger("pypdfium2").setLevel(logging.ERROR)  # of a form in XFA it advises another build of itself
 _NOT_ENCRYPTED = -1
 _LOCKED = (FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY)
+_CHARACTER = re.compile("[\ud800-\udbff][\udc00-\udfff]|.", re.DOTALL)
+_STREAM = re.compile(rb"\bstream\r?\n")
+_CODE = re.compile(rb"<((?:[0-9A-Fa-f]{4})+)>")
 _NO_PAGES = re.compile(rb"/Kids\s*\[\s*\]")
 _SMALL = 1 << 16
 _HUGE = 60_000_000
@@ -63,11 +68,36 @@ def _has_end(path: Path) -> bool:
         return b"%%EOF" in file.read()
 
 
+def characters_of_fonts(path: Path, wanted: re.Pattern[str]) -> set[str]:
+    """The characters that `wanted` matches and that the fonts in a PDF from LibreOffice are there for.
+
+    Each font has a table of the characters that its glyphs stand for (ToUnicode), 255 at most. To read these takes far
+    less time than to read the pages, and they also name glyphs that draw nothing.
+    """
+    found: set[str] = set()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for stream in _STREAM.finditer(content):
+            with suppress(zlib.error):
+                packed = content[stream.end() : stream.end() + _SMALL]
+                table = zlib.decompressobj().decompress(packed, _SMALL)
+                if b"begincmap" in table:
+                    codes = (bytes.fromhex(one.decode()) for one in _CODE.findall(table))
+                    found.update(*(wanted.findall(code.decode("utf-16-be", "replace")) for code in codes))
+    return found
+
+
 def _font(text: pypdfium2.PdfTextPage, place: int) -> bytes:
     """The name of the font of a character. Empty if it has none."""
     name = ctypes.create_string_buffer(_FONT_NAME)
     FPDFText_GetFontInfo(text.raw, place, name, _FONT_NAME, None)
     return name.value
+
+
+def _characters(text: pypdfium2.PdfTextPage) -> Iterator[tuple[int, str]]:
+    """The characters of a page, each with its place. For PDFium, one beyond 16 bits is a pair of surrogates."""
+    units = "".join(chr(FPDFText_GetUnicode(text.raw, place)) for place in range(text.count_chars()))
+    for found in _CHARACTER.finditer(units):
+        yield found.start(), found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _is_of_size(text: pypdfium2.PdfTextPage, place: int, size: tuple[float, float]) -> bool:
@@ -93,6 +123,16 @@ class _Search(RawIOBase):
         self.found |= self._wanted in seen
         self._end = seen[1 - len(self._wanted) :]
         return len(data)
+
+
+class Glyph(NamedTuple):
+    """A character as a page shows it."""
+
+    character: str
+    font: bytes
+    """Its PostScript name, without the mark of a subset. Empty if the character has none."""
+    is_box: bool
+    """Whether it has the size of the box that was asked about."""
 
 
 class PdfPages:
@@ -138,25 +178,23 @@ class PdfPages:
             notes.append(f"{counted(files, 'file')} inside the PDF {plural(files, 'is', 'are')} not drawn")
         return notes
 
-    def boxes(self, characters: set[str], font: bytes, box: tuple[float, float], tick: Callable[[], None]) -> set[str]:
-        """The characters that a page shows, but not as the glyph that a font has for them. Each has 16 bits.
+    def glyphs(self, wanted: re.Pattern[str], box: tuple[float, float], tick: Callable[[], None]) -> set[Glyph]:
+        """The characters that the pages show, of those wanted.
 
         Args:
-            characters: no other font has them.
-            font: the name of the font.
-            box: the width and height of what it has for all that it lacks, in a size of 1.
+            wanted: matches each of them, and no longer text.
+            box: the width and height, in a size of 1, of what the font in question has for all that it lacks.
             tick: called for each page; it may raise.
         """
-        found: set[str] = set()
+        found: set[Glyph] = set()
         for page in self._pdf:
             tick()
             text = page.get_textpage()
-            if not (characters - found).isdisjoint(text.get_text_range()):
-                places = [(chr(FPDFText_GetUnicode(text.raw, place)), place) for place in range(text.count_chars())]
+            if wanted.search(text.get_text_range()):
                 found.update(
-                    one
-                    for one, place in places
-                    if one in characters and (_font(text, place) != font or _is_of_size(text, place, box))
+                    Glyph(character, _font(text, place), is_box=_is_of_size(text, place, box))
+                    for place, character in _characters(text)
+                    if wanted.fullmatch(character)
                 )
             text.close()
             page.close()
