@@ -164,10 +164,13 @@ PAPERS = [
     Crafted("xxe.odt", "paper", _odt(XXE + _ODF % "&x;&y;")),
     Crafted("laughs.odt", "paper", _odt(LAUGHS + _ODF % "&a10;")),
     Crafted("linked.odt", "paper", _odt(_ODF % _LINKED)),
-    # LibreOffice follows this although its profile forbids it.
+    # LibreOffice 25.2 follows this although its profile forbids it; 26.8 does not.
     Crafted("bullet.odt", "paper", _odt(_BULLET % "file://{secret}")),
     Crafted("bullet-elsewhere.odt", "paper", _odt(_BULLET % "{trap}/a.png")),
     Crafted("linked.rtf", "paper", text(r"{\rtf1 x {\field{\*\fldinst INCLUDEPICTURE {secret} \\d}{\fldrslt y}}}")),
+    Crafted(
+        "elsewhere.rtf", "paper", text(r"{\rtf1 x {\field{\*\fldinst INCLUDEPICTURE {trap}/a.png \d}{\fldrslt y}}}")
+    ),
     Crafted("linked.md", "paper", text("# x\n![a](file://{secret}) ![b]({trap}/a.png) <img src='{trap}/b.png'>\n")),
     Crafted("line.txt", "paper", data(b"x" * 5_000_000)),
     Crafted("lines.txt", "paper", data(b"\n" * 5_000_000)),

@@ -10,6 +10,8 @@ from crafting import SECRET_TEXT, Bait, Crafted, open_trap
 from films import FILMS
 from papers import PAPERS
 
+from tasktrail.handlers.document.libreoffice import write_profile
+
 CARELESS = ["-protocol_whitelist", "file,http,tcp,crypto,data,concat,subfile"]
 HLS = ["-f", "hls", "-allowed_extensions", "ALL", "-extension_picky", "0"]
 STRACE, OFFICE = shutil.which("strace"), shutil.which("soffice")
@@ -52,9 +54,15 @@ def test_a_careless_player_opens_the_file_that_a_film_names(tmp_path: Path, name
 @pytest.mark.slow
 @pytest.mark.skipif(OFFICE is None, reason="LibreOffice is not installed")
 def test_a_careless_office_follows_the_links_in_a_document(tmp_path: Path) -> None:
-    path = tmp_path / "linked.odt"
+    # LibreOffice 26.8 follows them only from places that the user trusts.
+    settings = (
+        ("Common/Security/Scripting", "SecureURL", f"<it>{tmp_path.as_uri()}</it>"),
+        ("Writer/Content/Update", "Link", "2"),  # always
+    )
+    write_profile(tmp_path / "profile", settings)
+    path = tmp_path / "elsewhere.rtf"
     with open_trap() as trap:
-        crafted(PAPERS, "linked.odt").make(path, Bait(tmp_path / "secret.txt", trap.url))
+        crafted(PAPERS, path.name).make(path, Bait(tmp_path / "secret.txt", trap.url))
         home = f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}"
         command = [str(OFFICE), "--headless", home, "--convert-to", "pdf", "--outdir", str(tmp_path), str(path)]
         subprocess.run(command, capture_output=True, check=False, timeout=100)

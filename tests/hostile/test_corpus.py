@@ -245,7 +245,7 @@ def test_nothing_but_the_inputs_and_what_is_installed_was_opened_for_reading(cam
 
 @traced
 def test_none_but_libreoffice_tries_to_open_the_planted_secret_and_the_sandbox_refuses_it(campaign: Campaign) -> None:
-    """It follows links to pictures of bullets and INCLUDEPICTURE, whatever its profile says."""
+    """LibreOffice 25.2 follows links to pictures of bullets and INCLUDEPICTURE, whatever its profile says."""
     assert len(campaign.trace) > 1000, "the trace is there"
     tries = [line for line in campaign.trace if str(campaign.secret) in line]
     assert [line for line in tries if not _LOOKED_FROM_OFFICE.search(line)] == []
