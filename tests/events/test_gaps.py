@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 from archiving import archive, forget
+from from_outside import content
 from histories import BEGIN, Journal
 from leftovers import WORD, plant
 
@@ -34,13 +35,8 @@ def many_cancelled(journal: Journal, number: int, longest: int, seed: int) -> li
 
 def told_of(folder: Path) -> set[int]:
     """Return the tasks of which anything is in a file."""
-    files = (path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    files = (content(path) for path in folder.rglob("*") if path.is_file())
     return {int(number) for content in files for number in re.findall(rb"qzx(\d{5})y", content)}
-
-
-def content(path: Path) -> bytes:
-    """Read by another process, because closing the file here would drop the locks that SQLite has on it."""
-    return subprocess.run(["cat", path], check=True, capture_output=True).stdout
 
 
 def log_of(tmp_path: Path, tasks: int = 40) -> Journal:

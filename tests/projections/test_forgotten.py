@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 from forgery import forging
+from from_outside import content, files_with
 from histories import BEGIN, OPERATIONS, Journal, random_history
 from hypothesis import given
 from hypothesis import strategies as st
@@ -289,7 +290,7 @@ def test_what_was_dropped_is_in_neither_file_of_the_log(journal: Journal, tmp_pa
     journal.forget(2, 4)
     log: SqliteEventLog = journal.log  # type: ignore[assignment]  # it is one here
     log.maintain()
-    assert [path.name for path in tmp_path.iterdir() if b"qzxcanary" in path.read_bytes()] == []
+    assert files_with(tmp_path, "qzxcanary") == []
     journal.create(input_file="/other", output_file="/data/out")  # and it goes on
     assert check(journal).findings == ()
 
@@ -301,10 +302,10 @@ def test_a_log_that_was_killed_before_it_was_cut_is_cut_by_the_next(journal: Jou
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("log.db", "log.db-wal"):
-        (copy / name).write_bytes((tmp_path / name).read_bytes())
+        (copy / name).write_bytes(content(tmp_path / name))
     assert b"qzxcanary" in (copy / "log.db-wal").read_bytes()
     with closing(SqliteEventLog(copy / "log.db", now=BEGIN)):
-        assert [path.name for path in copy.iterdir() if b"qzxcanary" in path.read_bytes()] == []
+        assert files_with(copy, "qzxcanary") == []
 
 
 def test_somebody_reads_while_it_is_to_be_cut_then_it_is_cut_later(journal: Journal, tmp_path: Path) -> None:
@@ -314,10 +315,10 @@ def test_somebody_reads_while_it_is_to_be_cut_then_it_is_cut_later(journal: Jour
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM events").fetchone()
         log.maintain()
-        assert b"qzxcanary" in (tmp_path / "log.db-wal").read_bytes()
+        assert b"qzxcanary" in content(tmp_path / "log.db-wal")
         reader.execute("COMMIT")
         log.maintain()
-    assert b"qzxcanary" not in (tmp_path / "log.db-wal").read_bytes()
+    assert b"qzxcanary" not in content(tmp_path / "log.db-wal")
 
 
 @pytest.mark.slow
@@ -334,7 +335,7 @@ def test_long_histories_leave_nothing_of_what_was_dropped_on_any_page(tmp_path: 
         random_history(journal, 100, seed)
         journal.forget(*journal.over())
         log.maintain()
-        data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        data = b"".join(map(content, tmp_path.iterdir()))
         words = {task_id for task_id in range(1, 151) if b"qz%04d" % task_id in data}
         assert words == set(range(1, 151)) - journal.forgotten
         assert check(journal).findings == ()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from deep_folders import dig, few_descriptors
+from from_outside import files_with
 from owner import secret_file
 
 from tasktrail import Client, TaskFilters, TaskService
@@ -56,15 +57,6 @@ from tasktrail.projections.verification import verify
 Opener = Callable[..., TaskService]
 
 CANARY = "qzxcanary"
-
-
-def files_with(folder: Path, text: str) -> list[str]:
-    """Return the files below a folder that hold a text."""
-    return sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and text.encode() in path.read_bytes()
-    )
 
 
 def without(folder: Path, text: str) -> list[str]:
