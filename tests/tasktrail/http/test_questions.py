@@ -311,6 +311,22 @@ def test_an_empty_parameter_is_not_taken_for_one_that_was_left_out(web: httpx.Cl
     assert web.get("/tasks?search=&status=&as_of=&sort=&user_id=").status_code == 200, "a form sends its empty fields"
 
 
+def test_a_label_with_a_comma_can_be_filtered(web: httpx.Client, client: Client, wish: Wish) -> None:
+    labels = ["q3, north", "q3", "north", "back\\"]
+    ids = [web.post("/v1/tasks", json=wish(label=label)).json()["task_id"] for label in labels]
+
+    def found(*given: str) -> list[int]:
+        answer = web.get("/v1/tasks", params={"label": given, "sort": "id"})
+        return [task["id"] for task in answer.json()["tasks"]]
+
+    assert found(r"q3\, north") == ids[:1]
+    assert found("q3, north") == ids[1:3]
+    assert found(r"q3\, north,q3") == found(r"q3\, north", "q3") == ids[:2]
+    assert found("back\\", "q3") == [ids[1], ids[3]], "what ends in a backslash does not take in the next one"
+    asked = client.list_tasks(TaskFilters(label=("back\\", "q3, north"), sort="id"))[0]
+    assert [task.id for task in asked] == [ids[0], ids[3]]
+
+
 def test_a_client_leaves_out_the_filters_that_name_nothing(client: Client, service: TaskService) -> None:
     empty = TaskFilters(status="", label=(" ",), batch=",", search=" ")
     assert client.list_tasks(empty)[1] == service.list_tasks(empty)[1] == service.list_tasks()[1]
