@@ -373,6 +373,36 @@ def test_numbers_types_and_health(web: httpx.Client, wish: Wish) -> None:
     assert web.get("/readyz").json()["position"] >= position
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/task", "/v1/tasks"),
+        ("/v1/task/7", "/v1/tasks/7"),
+        ("/v1/tasks/7/cancle", "/v1/tasks/7/cancel"),
+        ("/v1/tasks/abc", "/v1/tasks/{task_id}"),
+        ("/v1/tasks/retyr", "/v1/tasks/retry"),
+        ("/v1/node/a/drain", "/v1/nodes/a/drain"),
+        ("/v2/tasks", "/v1/tasks"),
+        ("/api/v1/tasks/7", "/v1/tasks/7"),
+        ("/stats", "/v1/stats"),
+        ("/health", "/healthz"),
+        ("/v1/metrics", "/metrics"),
+        ("/v1/openapi.json", "/openapi.json"),
+    ],
+)
+def test_an_unknown_route_names_the_nearest_one(web: httpx.Client, path: str, meant: str) -> None:
+    answer = web.get(path)
+    assert code(answer) == (404, "unknown_route", "")
+    assert answer.json()["detail"] == f"Nothing answers at {path}; did you mean {meant}?"
+    assert answer.json()["remedy"] == "GET /openapi.json lists the routes."
+
+
+@pytest.mark.parametrize("path", ["/v1/", "/v1/elsewhere", "/v1/tasks/7/colour", "/x" * 10_000 + "/tasks", "/v1//why"])
+def test_an_unknown_route_that_is_like_no_other_names_none(web: httpx.Client, path: str) -> None:
+    answer = web.get(path)
+    assert (answer.status_code, "did you mean" in answer.text) == (404, False)
+
+
 def test_unknown_routes_and_methods_are_problems(web: httpx.Client) -> None:
     assert code(web.get("/v2/tasks")) == (404, "unknown_route", "")
     assert code(web.get("/v1/tasks/abc")) == (404, "unknown_route", "")
