@@ -149,6 +149,8 @@ def column_of(filters: TaskFilters) -> str:
 
 
 def _number(field: str, text: str) -> int:
+    if re.fullmatch("[0-9]{20,}", text):
+        raise InvalidValue(f"{field} is too large a number", field=field)
     if not re.fullmatch("-?[0-9]{1,19}", text):  # Python accepts more as a number, such as 1_000
         raise InvalidValue(f"{field} must be a whole number, not {text!r}", field=field)
     return int(text)

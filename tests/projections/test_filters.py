@@ -77,6 +77,14 @@ def test_a_text_that_is_not_allowed_names_its_field(field: str, text: str) -> No
     assert refusal.value.field == field
 
 
+@pytest.mark.parametrize("field", ["limit", "offset", "user_id"])
+@pytest.mark.parametrize("digits", [19, 20, 5_000])
+def test_a_number_that_is_too_large_is_not_called_no_number(field: str, digits: int) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        TaskFilters.parse({field: "9" * digits})
+    assert (refusal.value.field, ", not '9" in refusal.value.message) == (field, False)
+
+
 @pytest.mark.parametrize(
     ("field", "wrong", "right"), [("status", "complete", "completed"), ("sort", "-prio", "priority")]
 )
