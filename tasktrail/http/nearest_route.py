@@ -5,9 +5,10 @@ from difflib import SequenceMatcher
 
 _LONGEST = 200
 """Characters of an address that is compared at all: the comparison runs in the event loop."""
-_LEAST = 0.6
-"""How alike a word has to be: from 0 to 1."""
-_NO_NUMBER = 0.7
+_LEAST = 0.74
+"""How alike a word has to be, from 0 to 1: `notices` is not to be taken for `nodes`."""
+_NO_NUMBER = 0.8
+"""How well any word that is no number stands for one."""
 _VERSION = "v1"
 _IN_FRONT = 2
 """How many words in front of an address may be too many, as in `/api/v2/tasks`."""

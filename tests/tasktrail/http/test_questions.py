@@ -397,7 +397,9 @@ def test_an_unknown_route_names_the_nearest_one(web: httpx.Client, path: str, me
     assert answer.json()["remedy"] == "GET /openapi.json lists the routes."
 
 
-@pytest.mark.parametrize("path", ["/v1/", "/v1/elsewhere", "/v1/tasks/7/colour", "/x" * 10_000 + "/tasks", "/v1//why"])
+@pytest.mark.parametrize(
+    "path", ["/v1/", "/v1/elsewhere", "/v1/notices", "/v1/tasks/7/colour", "/x" * 10_000 + "/tasks", "/v1//why"]
+)
 def test_an_unknown_route_that_is_like_no_other_names_none(web: httpx.Client, path: str) -> None:
     answer = web.get(path)
     assert (answer.status_code, "did you mean" in answer.text) == (404, False)
