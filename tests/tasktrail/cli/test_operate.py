@@ -433,6 +433,8 @@ def test_a_graph_that_is_no_json_is_told_with_the_name_of_its_file(cli: Cli, tmp
     shown = cli("submit", "--graph", str(file))
     assert shown.code == 1
     assert f"{file} is no JSON that can be read" in shown.err
+    file.write_text("[]", encoding="utf-8-sig")
+    assert cli("submit", "--graph", str(file)).err.endswith("Save it as UTF-8 without a byte order mark.\n")
 
 
 @pytest.mark.parametrize(
