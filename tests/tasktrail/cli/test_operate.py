@@ -352,7 +352,8 @@ def test_why_says_how_many_more_are_ahead(cli: Cli, tasks: Any) -> None:
 
 
 def test_what_is_no_number_is_called_so(cli: Cli) -> None:
-    assert "'abc' is not a valid task id." in cli("why", "abc").err
+    for none in ("abc", "0", "9" * 20):
+        assert f"'{none}' is not the number of a task. `tasktrail list` shows" in cli("why", none).err
     assert "'few' is not a valid integer." in cli("limits", "--max-concurrent", "few").err
 
 
