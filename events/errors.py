@@ -263,12 +263,12 @@ class UnknownAttempt(TasktrailError):
 
 
 class UnknownDependency(TasktrailError):
-    """A task can only depend on tasks that exist."""
+    """A task can only depend on tasks that exist, and only such a task can be its parent."""
 
     code = "unknown_dependency"
     status = 409
-    title = "A dependency does not exist"
-    remedy = "Create the task it depends on first and use the id of the answer."
+    title = "A task that it refers to does not exist"
+    remedy = "Create that task first, and use the number in the answer."
 
 
 class GraphCycle(TasktrailError):

@@ -26,6 +26,8 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9900, 1, 1, tzinfo=UTC)
 """Python's calendar ends with the year 9999. This leaves room for time-outs of ten years and for cron expressions."""
 
+_MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+WITHOUT_MARK = "Save it as UTF-8 without a byte order mark."
 _FOR_EVER = 100 * 365 * 86400.0
 """Seconds. Longer waits count as endless, because locks do not accept any number of seconds."""
 _SHOWN = 40
@@ -155,6 +157,15 @@ def check_name(name: object, field: str) -> str:
         raise InvalidValue(f"{field} has to be text, not {in_words(name)}", field=field)
     check_plain(name, field)
     return name
+
+
+def byte_order_mark(data: bytes) -> str:
+    """Say that a text begins with a byte order mark, as some editors of Windows save one; empty if it does not.
+
+    No reader of JSON or TOML takes one, and their errors call it an invalid character, which nobody can see.
+    """
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "")
+    return f"it begins with the byte order mark of {encoding}" if encoding else ""
 
 
 def check_whole(number: object, field: str, low: int = 0, high: int = MAX_INTEGER) -> int:

@@ -1,7 +1,7 @@
 """The filters, sort and page of a list of tasks, with typed errors that name the field at fault."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias, get_args
 
@@ -20,16 +20,19 @@ MAX_VALUES = 100
 _TEXTS = ("status", "type", "label", "batch")
 _IDS = ("user_id", "document_id", "parent_task_id")
 MAX_TEXT = 1000
+_SEPARATOR = re.compile(r"(?<!\\),")
+"""A comma between two values; one after a backslash belongs to the value."""
 
 Texts: TypeAlias = str | tuple[str, ...]
 Ids: TypeAlias = int | tuple[int, ...]
 
 
 class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which tasks, in which order, which page. Checked when made: `InvalidValue` names the field at fault.
+    r"""Which tasks, in which order, which page. Checked when made: `InvalidValue` names the field at fault.
 
     Several values of one field are alternatives; a task has to match all fields. `status`, `type`, `label` and
-    `batch` take one value, several values separated by commas, or a tuple. An id of 0 means: none.
+    `batch` take one value, several values separated by commas, or a tuple. A comma within a value has a backslash in
+    front of it (`a\,b`), except in a tuple. An id of 0 means: none.
     """
 
     status: Texts = ()
@@ -73,18 +76,21 @@ class TaskFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         check_whole(self.offset, "offset", 0, _MAX_INT)
 
     @classmethod
-    def parse(cls, texts: Mapping[str, str]) -> "TaskFilters":
-        """The filters from texts, as in a URL or on a command line; empty texts are ignored."""
-        values: dict[str, Any] = {field: text for field, text in texts.items() if text != ""}
+    def parse(cls, texts: Mapping[str, str | Sequence[str]]) -> "TaskFilters":
+        """The filters from texts, as in a URL or on a command line; empty texts are ignored.
+
+        A field of several values may also have a list of such texts.
+        """
+        values: dict[str, Any] = {field: text for field, text in texts.items() if text}
         for field in values:
             if field not in cls.__struct_fields__:
                 raise _not_one_of(field, field, cls.__struct_fields__)
         for field in _TEXTS:
             if field in values:
-                values[field] = values_of(values[field])
+                values[field] = _all_values(values[field])
         for field in ("user_id", "document_id", "parent_task_id"):
             if field in values:
-                values[field] = tuple(_number(field, part) for part in values_of(values[field]))
+                values[field] = tuple(_number(field, part) for part in _all_values(values[field]))
         for field in ("limit", "offset"):
             if field in values:
                 values[field] = _number(field, values[field])
@@ -105,9 +111,24 @@ def filters_of(filters: object) -> TaskFilters:
 
 
 def values_of(texts: Texts) -> tuple[str, ...]:
-    """The alternatives of a text field."""
-    parts = texts.split(",") if isinstance(texts, str) else texts
+    r"""The alternatives of a text field. In one text they are separated by commas, and `\,` is a comma within one."""
+    parts = [part.replace("\\,", ",") for part in _SEPARATOR.split(texts)] if isinstance(texts, str) else texts
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def text_of(values: Iterable[str]) -> str:
+    """The one text that `values_of` reads as these values."""
+    return ",".join(map(in_a_list, values))
+
+
+def in_a_list(value: str) -> str:
+    """The value as it is written in a list with commas. A last backslash is kept from the comma behind by a space."""
+    return value.replace(",", "\\,") + " " * value.endswith("\\")
+
+
+def _all_values(texts: str | Sequence[str]) -> tuple[str, ...]:
+    one_by_one = [texts] if isinstance(texts, str) else texts
+    return tuple(dict.fromkeys(value for text in one_by_one for value in values_of(text)))
 
 
 def ids_of(ids: Ids) -> tuple[int, ...]:
@@ -128,6 +149,8 @@ def column_of(filters: TaskFilters) -> str:
 
 
 def _number(field: str, text: str) -> int:
+    if re.fullmatch("[0-9]{20,}", text):
+        raise InvalidValue(f"{field} is too large a number", field=field)
     if not re.fullmatch("-?[0-9]{1,19}", text):  # Python accepts more as a number, such as 1_000
         raise InvalidValue(f"{field} must be a whole number, not {text!r}", field=field)
     return int(text)

@@ -50,7 +50,7 @@ from ..projections import (
 )
 from ..projections.attempts import Attempt
 from ..projections.queries.as_of import Point, parse_point
-from ..projections.queries.filters import MAX_LIMIT, filters_of, values_of
+from ..projections.queries.filters import MAX_LIMIT, filters_of, text_of, values_of
 from ..projections.queries.forgettable import rule_of
 from .commands import Commands
 from .connection import NOT_NOW, PAUSES, REPLY_WITHIN, Connection, LineSplitter, StreamBroken
@@ -602,7 +602,7 @@ def _texts(filters: TaskFilters) -> dict[str, str]:
     """
     given = msgspec.to_builtins(filters)
     texts = {
-        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        name: text_of(map(str, value)) if isinstance(value, list | tuple) else str(value)
         for name, value in given.items()
     }
     return {name: text for name, text in texts.items() if name == "as_of" or values_of(text)}

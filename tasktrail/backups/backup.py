@@ -28,7 +28,7 @@ from ..events.log.opening import has_no_log
 from ..events.log.schema import TABLES, refuse_masked
 from ..paths import DataPaths, path_of
 from .archives import archives_of, check_archives, copy_archives, remove
-from .check import check_copy, head_of, is_log_damage, open_log, silent
+from .check import check_copy, head_of, is_log_damage, open_log_as_it_is, refuse_written, silent
 from .evidence import clear_copy, need_log, refuse_older_log, sync_copy
 from .incremental import OtherTables, add_since, bases, refuse_base
 
@@ -101,7 +101,8 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
     `progress` counts bytes. Raises `LogCorrupt` when the source is no log or cannot be read, `BackupFailed` when the
     copy cannot be written.
     """
-    with closing(open_log(source)) as log:
+    log, frozen = open_log_as_it_is(source)
+    with closing(log):
         log.execute("BEGIN")
         head = head_of(log, source)
         size = log.execute("PRAGMA page_size").fetchone()[0]
@@ -118,6 +119,8 @@ def copy_log(source: Path, part: Path, progress: ReportProgress = silent) -> Hea
                 log.backup(copy, pages=_PAGES, progress=report_copied)
                 # The copy is a single file; without this SQLite would expect a write-ahead log beside it.
                 copy.execute("PRAGMA journal_mode = DELETE")
+            if frozen:
+                refuse_written(source)
             clear_copy(part)
         except sqlite3.Error as error:
             if is_log_damage(error):

@@ -19,10 +19,10 @@ from ..events.errors import BackupFailed, LogCorrupt, TasktrailError
 from ..events.log.archives import Archives, archived_until
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import Head, ReportProgress
-from ..events.log.files import refuse_non_files
 from ..events.log.rows import COLUMNS, COVERED
-from ..events.log.schema import TABLES, refuse_masked
-from ..events.log.sqlite_errors import illegible
+from ..events.log.schema import TABLES
+from ..events.log.sqlite_connection import connect_read_only, is_written
+from ..events.log.sqlite_errors import explained, illegible
 from ..events.log.stubs import read_drops
 from ..events.ranges import NumberRange, is_within, spans_of
 from ..events.recorded import STUB
@@ -51,30 +51,34 @@ def open_log(path: Path, *, mapped: bool = False) -> sqlite3.Connection:
 
     `mapped`: map the file into memory, which is faster. If the disk then fails, the process is killed.
     """
+    return open_log_as_it_is(path, mapped=mapped)[0]
+
+
+def open_log_as_it_is(path: Path, *, mapped: bool = False) -> tuple[sqlite3.Connection, bool]:
+    """Do the same, and return also whether the log is frozen: on a read-only file system nobody writes to it."""
     try:
-        refuse_non_files(path)
-        log = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    except sqlite3.Error as error:
-        raise unreadable_log(path, error) from error
-    try:
+        log, frozen = connect_read_only(path, "SELECT 1 FROM events, answers, epochs LIMIT 1", TABLES)
         if mapped:
             log.execute(f"PRAGMA mmap_size = {_MAPPED}")
-        refuse_masked(log, TABLES)
-        log.execute("SELECT 1 FROM events, answers, epochs LIMIT 1").fetchall()
     except sqlite3.Error as error:
-        log.close()
         raise unreadable_log(path, error) from error
     except UnicodeDecodeError as error:
-        log.close()
         raise illegible(path) from error
-    return log
+    return log, frozen
+
+
+def refuse_written(path: Path) -> None:
+    """Raise `BackupFailed` if a log that was opened frozen is written to by now: what was read may not fit together."""
+    if is_written(path):
+        raise BackupFailed(f"Another program has begun to write to {path}", remedy="Try again.")
 
 
 def unreadable_log(path: Path, error: sqlite3.Error) -> LogCorrupt | BackupFailed:
     """Return the error to raise when SQLite cannot read a log: damage, or another obstacle."""
     if is_log_damage(error):
         return LogCorrupt(f"{path} {_why_unreadable(path, error)}")
-    return BackupFailed(f"{path} cannot be read: {error}")
+    found = explained(error, path, "cannot be read")
+    return BackupFailed(found.message, remedy=found.advice)
 
 
 def _why_unreadable(path: Path, error: sqlite3.Error) -> str:

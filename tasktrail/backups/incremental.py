@@ -25,7 +25,7 @@ from ..events.log.sqlite_errors import illegible
 from ..events.log.stubs import DROPPING, LEFT, spans_dropped
 from ..events.ranges import NumberRange, is_within
 from ..events.recorded import STUB
-from .check import is_log_damage, open_log, silent, unreadable_log
+from .check import is_log_damage, open_log, open_log_as_it_is, refuse_written, silent, unreadable_log
 from .evidence import clear_copy, sync_copy
 
 _NAME = re.compile(r"tasktrail-(\d{8}T\d{6}Z)-(\d+)\.db")
@@ -109,6 +109,8 @@ def add_since(log: Path, base: Path, part: Path, progress: ReportProgress = sile
     with closing(_Pair(log, base, part)) as pair:
         ends = pair.compare()
         has_dropped = pair.add(*ends)
+        if pair.frozen:
+            refuse_written(log)
     if has_dropped:
         clear_copy(part)
     sync_copy(part)
@@ -175,7 +177,7 @@ class _Pair:
         """Whether both have the tables of archives."""
         self._until = 0
         """How far the log is archived."""
-        self._source = open_log(log)  # first, so that the error is about the log if that is none
+        self._source, self.frozen = open_log_as_it_is(log)  # first, so that the error is about the log if that is none
         address = f"{(part or base).absolute().as_uri()}?mode={'rw' if part else 'ro'}"
         try:
             self._conn = sqlite3.connect(address, uri=True, isolation_level=None)
@@ -196,7 +198,8 @@ class _Pair:
             except UnicodeDecodeError as error:
                 raise BaseUnfit(illegible(base).message) from error
             self._of_base("SELECT 1 FROM events, answers, epochs LIMIT 1")
-            self._of_log("ATTACH ? AS log", f"{log.absolute().as_uri()}?mode=ro")
+            how = "mode=ro&immutable=1" if self.frozen else "mode=ro"
+            self._of_log("ATTACH ? AS log", f"{log.absolute().as_uri()}?{how}")
             self._conn.execute("BEGIN")
         except BaseException:
             self.close()

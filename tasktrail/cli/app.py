@@ -71,6 +71,7 @@ EXAMPLES = (
 
 
 _WHAT_RUNS = "`tasktrail list` shows the tasks, `tasktrail top` what runs, `tasktrail doctor` whether a service runs."
+_NO_LONGER = "`tasktrail cancel ID` stops a task; `tasktrail forget` drops the records of tasks that ended long ago."
 _WORDS_OF_OTHERS = {
     "help": "`tasktrail --help` lists the commands.",
     "version": "`tasktrail --version` shows it.",
@@ -78,6 +79,10 @@ _WORDS_OF_OTHERS = {
     "restart": "`tasktrail retry` brings back a task; a service is stopped, and started by `tasktrail serve`.",
     "status": _WHAT_RUNS,
     "ps": _WHAT_RUNS,
+    **dict.fromkeys(("info", "get", "inspect", "describe"), "`tasktrail show ID` shows a task, `history ID` its life."),
+    **dict.fromkeys(("delete", "remove", "rm"), _NO_LONGER),
+    "kill": "`tasktrail cancel ID` stops a task, whether it waits or runs.",
+    **dict.fromkeys(("create", "new", "enqueue"), "`tasktrail submit TYPE INPUT OUTPUT` makes a task."),
 }
 """What other programs call a command, and what does it here."""
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ..events import Accepted, TasktrailError
 
 
-def _names_some(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Refuse a filter that was given and is empty, or `,`, as that of an unset variable is: every task would pass."""
+def names_some(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Refuse what was given and is empty, or `,`, as an unset variable is: with such a filter every task would pass."""
     if not value.strip(" ,") and param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
         raise click.BadParameter("it is empty: name something, or leave the option out.", ctx, param)
     return value
@@ -37,7 +37,7 @@ def _names_some(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 def filter_options(statuses: str) -> Callable[[F], F]:
     """Add an option for each filter; `statuses`: the help text that lists the possible statuses."""
-    option = partial(click.option, default="", callback=_names_some)
+    option = partial(click.option, default="", callback=names_some)
     return lambda function: with_options(
         function,
         option("--status", type=STATUS_WORDS, metavar="A,B", help=statuses),

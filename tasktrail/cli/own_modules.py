@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_OF_PYTHON = sys.stdlib_module_names - {"test", "this", "antigravity"}
+"""Python's own modules; nothing imports the last three."""
+
+
 def importable(words: "Sequence[str]") -> tuple[str, ...]:
     """Return the names of the modules, and make them importable for this process and its workers.
 
     Raises `click.UsageError` if a module does not exist, or another module has its name.
     """
     return tuple(_from_file(Path(word)) if word.endswith(".py") else _from_here(word) for word in words)
+
+
+def hiding_python() -> list[Path]:
+    """Return the files and packages in the folders put first that have the name of a module of Python's own.
+
+    A worker that imports `types` gets `types.py` of such a folder, and mostly ends with an error about something else.
+    """
+    found = []
+    for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        with suppress(OSError):  # it is gone, or an archive
+            paths = sorted(Path(folder).iterdir())
+            found += [path for path in paths if path.stem in _OF_PYTHON and (path.suffix == ".py" or _is_package(path))]
+    return found
+
+
+def _is_package(path: Path) -> bool:
+    return not path.suffix and exists(path / "__init__.py")
 
 
 def _from_file(file: Path) -> str:

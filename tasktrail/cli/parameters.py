@@ -235,6 +235,13 @@ class TaskIdParam(WholeParam):
         super().__init__(min=1, max=2**53)
         self._statuses = statuses
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number. What is none, such as `all`, is told where the numbers are."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not the number of a task. `tasktrail list` shows the numbers.", param, ctx)
+
     def shell_complete(
         self,
         ctx: click.Context,

@@ -30,7 +30,7 @@ from ..events.errors import (
 from .command import CliCommand, pass_session
 from .failing import DONE, INTERRUPTED, REFUSED, exit_code, json_bytes
 from .fields import default_actor, reason_and_actor
-from .own_modules import importable
+from .own_modules import hiding_python, importable
 from .parameters import WholeParam
 from .progress import Signals
 from .session import Session
@@ -177,6 +177,8 @@ def serve_command(
     set_up_logging(config.log_level, config.log_format)
     if config.log_format == "json":
         log_what_is_printed()
+    for path in hiding_python() if own else ():
+        _log().warning("rename this file: workers import it in place of Python's own module", path=str(path))
     reporter = Announcer(as_json=session.as_json, lines=config.log_format == "json")
     try:
         if strict:

@@ -340,12 +340,12 @@ class Environment:
 
     def types(self, session: Session) -> tuple[list["TypeInfo"], list["TasktrailError"]]:
         """Return the task types, and the errors of handlers that could not be loaded. Needs no data folder."""
-        from ..api.reader import type_infos
-
         service = session.service_or_none()
         if service is not None:
             with closing(service):
                 return service.types(), []
+        from ..api.reader import type_infos  # slow: after each Tab a service would be asked that much later
+
         registry = _registry(session)
         return type_infos(registry), list(registry.errors)
 

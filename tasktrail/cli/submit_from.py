@@ -134,6 +134,7 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     """
     from ..errors import TooLarge
     from ..events import CreateGraph
+    from ..events.values import byte_order_mark
     from ..http.requests import MAX_COMMAND
     from ..intake.conversion import command_from_fields, new_command_id
     from ..intake.refusals import refusal
@@ -147,7 +148,8 @@ def read_graph(source: BufferedReader, given: dict[str, Any]) -> "CreateGraph":
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         unreadable = refusal(error, data)
         unreadable.message = f"{source.name} is no JSON that can be read: {unreadable.message}"
-        unreadable.advice = "The file holds one array of tasks, or an object with `tasks`."
+        if not byte_order_mark(data):
+            unreadable.advice = "The file holds one array of tasks, or an object with `tasks`."
         raise unreadable from error
     fields = {"tasks": body} if isinstance(body, list) else dict(body) if isinstance(body, dict) else {}
     fields.pop("command", None)

@@ -12,7 +12,7 @@ import msgspec
 
 from ..events.counted import counted, plural
 from ..words import duration, moment, percent, size, sum_of
-from .change import filter_options
+from .change import filter_options, names_some
 from .command import CliCommand, pass_session
 from .completion import SORT_FIELDS
 from .failing import json_bytes
@@ -81,12 +81,13 @@ def as_text_of(as_of: int | datetime | None) -> str:
     "--sort",
     type=SORT_FIELDS,
     default="",
+    callback=names_some,
     metavar="FIELD",
     help="created_at, id, updated_at, priority or effective_priority; a - before it reverses the order "
     "(write --sort=-priority). Default: -created_at",
 )
-@click.option("--limit", default="", metavar="N", help="At most this many, up to 500. Default: 50")
-@click.option("--offset", default="", metavar="N", help="Leave out the first N.")
+@click.option("--limit", default="", callback=names_some, metavar="N", help="At most this many, up to 500. Default: 50")
+@click.option("--offset", default="", callback=names_some, metavar="N", help="Leave out the first N.")
 @pass_session
 def list_command(session: Session, /, as_of: int | datetime | None, **texts: str) -> None:
     """List tasks, newest first. Several values, separated by commas, are alternatives."""

@@ -18,6 +18,7 @@ from ..actors.secret import Secret
 from ..events.errors import ConfigurationError
 from ..events.existence import exists
 from ..events.log.files import read_small
+from ..events.values import WITHOUT_MARK, byte_order_mark
 from .settings import TARGET, Config, Rule, Smtp
 
 FILE_NAME = "tasktrail.toml"
@@ -195,7 +196,10 @@ def _from_file(path: Path, *, needed: bool) -> dict[str, Any]:
     """Return the file's keys, each prefixed with its table. A missing file counts as empty, unless it was named."""
     try:
         # What was named may be a pipe of the shell. What lies in a data folder may have been laid there by another.
-        table = tomllib.loads((path.read_bytes() if needed else read_small(path)).decode())
+        data = path.read_bytes() if needed else read_small(path)
+        if mark := byte_order_mark(data):
+            raise ConfigurationError(f"{path} cannot be read: {mark}", remedy=WITHOUT_MARK)
+        table = tomllib.loads(data.decode())
     except FileNotFoundError:
         if needed:
             raise ConfigurationError(f"{path} does not exist", remedy="Give the path of a TOML file.") from None

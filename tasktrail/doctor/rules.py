@@ -5,10 +5,12 @@ The rules depend only on the facts, collected before by `facts.collect_facts`, a
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 
+from ..actors.core.limits import EACH
 from ..config.load import load_config
-from ..config.settings import Config
+from ..config.settings import Config, parse_limits, parse_windows
 from ..events.counted import counted, plural
 from ..events.errors import ConfigurationError
 from ..handlers.contract import Diagnosis, Level
@@ -328,6 +330,37 @@ def _handlers(facts: Facts, _config: Config) -> Iterator[Diagnosis]:
         yield Diagnosis("handlers", "fail", "there is no task type", "Install tasktrail again: its own types are gone.")
 
 
+def _named_types(facts: Facts, config: Config) -> Iterator[Diagnosis]:
+    """A misspelt type in a key has no effect: the tasks that are meant are never forgotten, or have no limit."""
+    for key, name in _types_in(config) if facts.types else ():
+        if name not in facts.types:
+            near = get_close_matches(name, facts.types, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            yield Diagnosis(
+                "type_names",
+                "warn",
+                f"{key} names the type {name}, which no handler has{hint}",
+                "Correct the key, unless it is for tasks of a type that is gone.",
+            )
+
+
+def _types_in(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield each key of the configuration that names a type, with that type."""
+    named = {
+        "type_limits": parse_limits(config.type_limits),
+        "cpu_limits": parse_limits(config.cpu_limits),
+        "windows": [name for name in parse_windows(config.windows) if name != EACH],
+        "rates": [
+            name.removeprefix("type:")
+            for name, _, _rate in (text.rpartition("=") for text in config.rates)
+            if name.startswith("type:") and name != f"type:{EACH}"
+        ],
+        "retention": [rule.type for rule in config.retention_rules() if rule.type is not None],
+    }
+    for key, names in named.items():
+        yield from ((key, name) for name in dict.fromkeys(names))
+
+
 def _presets(facts: Facts, _config: Config) -> Iterator[Diagnosis]:
     for error in facts.preset_errors:
         yield Diagnosis(
@@ -452,6 +485,7 @@ _RULES: tuple[Callable[[Facts, Config], Iterator[Diagnosis]], ...] = (
     _resources,
     _open_files,
     _handlers,
+    _named_types,
     _presets,
     _types,
     _notices,

@@ -15,7 +15,7 @@ from . import batches, commands, login, queries
 from .access import Access
 from .backend import Backend
 from .csrf import from_own_page
-from .description import openapi_config
+from .description import OPENAPI, openapi_config
 from .identity import Identity
 from .permissions import SEE, permitted
 from .problems import PROBLEM_HANDLERS
@@ -46,7 +46,16 @@ def build_app(backend: Backend, access: Access) -> Litestar:
         exception_handlers={**PROBLEM_HANDLERS, HTTPException: refused_anywhere},
         guards=[_checked],
         openapi_config=openapi_config(__version__, backend.service),
-        state=State({"backend": backend, "access": access, "hub": Hub(backend), "activity": {}, "checks": set()}),
+        state=State(
+            {
+                "backend": backend,
+                "access": access,
+                "hub": Hub(backend),
+                "activity": {},
+                "checks": set(),
+                "routes": sorted({path for route in ROUTES for path in route.paths} | {OPENAPI}),
+            }
+        ),
         logging_config=None,  # Litestar's own would replace the handlers of the root logger
         request_max_body_size=MAX_BODY,
     )

@@ -17,6 +17,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -324,7 +325,9 @@ class GuardedConnection(H11Protocol):
         headers = {**headers_of(error), "content-type": MEDIA_TYPE, "content-length": str(len(body))}
         try:
             head = h11.Response(
-                status_code=error.status, headers=list({**headers, "connection": "close"}.items()), reason=error.code
+                status_code=error.status,
+                headers=list({**headers, "connection": "close"}.items()),
+                reason=HTTPStatus(error.status).phrase,
             )
             for event in (head, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")

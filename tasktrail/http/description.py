@@ -392,6 +392,7 @@ _NAMING = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s,][^\x00-\x1f\x7f-\x9f]
 _SEARCHED = r"^[^\x00-\x1f\x7f-\x9f]*[\p{L}\p{N}][^\x00-\x1f\x7f-\x9f]*$"
 _SEARCH: Schema = {"type": "string", "maxLength": MAX_TEXT, "pattern": _SEARCHED}
 _SORT: Schema = {"enum": [*SORTS, *(f"-{name}" for name in SORTS)]}
+OPENAPI = "/openapi.json"
 _POSITION_OR_TIME: Schema = {
     "anyOf": [
         {"type": "string", "pattern": "^[0-9]{1,18}$"},
@@ -573,9 +574,9 @@ def openapi_config(version: str, service: Served) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="tasktrail",
         version=version,
-        path="/openapi.json",
+        path=OPENAPI,
         render_plugins=[Described(service)],
         use_handler_docstrings=True,
         operation_id_creator=lambda handler, _method, _path: handler.handler_name,
-        openapi_router=Router("/openapi.json", route_handlers=[], include_in_schema=False, opt={"needs": SEE}),
+        openapi_router=Router(OPENAPI, route_handlers=[], include_in_schema=False, opt={"needs": SEE}),
     )

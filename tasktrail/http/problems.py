@@ -23,6 +23,7 @@ from ..errors import (
 from ..events import TasktrailError
 from ..events.errors import InvalidValue, Malformed
 from ..intake.refusals import sentence
+from .nearest_route import nearest_route
 
 MEDIA_TYPE = "application/problem+json"
 logger = get_logger("tasktrail.http")
@@ -102,7 +103,9 @@ def refusal_of(request: Request[Any, Any, Any], error: HTTPException) -> Tasktra
     """Return the error for a refusal of Litestar's own (route, method, parameter, size); None for a service fault."""
     match error.status_code:
         case 404:
-            return UnknownRoute(f"Nothing answers at {request.url.path}")
+            near = nearest_route(request.url.path, request.app.state["routes"])
+            hint = f"; did you mean {near}?" if near else ""
+            return UnknownRoute(f"Nothing answers at {request.url.path}{hint}")
         case 405:
             return WrongMethod(f"{request.method} {request.url.path} is not possible")
         case 413:

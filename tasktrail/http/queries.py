@@ -122,13 +122,13 @@ async def list_tasks(
     # `TaskFilters` checks the values, so that their errors are the same everywhere.
     filters = TaskFilters.parse(
         {
-            "status": _joined("status", status),
-            "type": _joined("type", type),
-            "user_id": _joined("user_id", user_id),
-            "document_id": _joined("document_id", document_id),
-            "parent_task_id": _joined("parent_task_id", parent_task_id),
-            "label": _joined("label", label),
-            "batch": _joined("batch", batch),
+            "status": _all_of("status", status),
+            "type": _all_of("type", type),
+            "user_id": _all_of("user_id", user_id),
+            "document_id": _all_of("document_id", document_id),
+            "parent_task_id": _all_of("parent_task_id", parent_task_id),
+            "label": _all_of("label", label),
+            "batch": _all_of("batch", batch),
             "search": search or "",
             "sort": sort or "",
             "limit": limit or "",
@@ -148,10 +148,10 @@ async def list_tasks(
     return TaskPage(tasks, total)
 
 
-def _joined(field: str, values: Sequence[str] | None) -> str:
+def _all_of(field: str, values: Sequence[str] | None) -> Sequence[str]:
     if values and len(values) > MAX_VALUES:
         raise InvalidValue(f"{field} may be given up to {MAX_VALUES} times, not {len(values)}", field=field)
-    return ",".join(values or ())
+    return values or ()
 
 
 ChangesLimitQuery = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many tasks")]

@@ -18,6 +18,7 @@ import msgspec
 from ..events import Command, CreateTask, GraphTask, TasktrailError
 from ..events.commands import BatchName, LocalName, RateName, RateText, ScheduleName, SourceName, TraceContext, UserKey
 from ..events.errors import CONTRADICTION, InvalidOptions, InvalidValue, Malformed, UnknownType
+from ..events.values import WITHOUT_MARK, byte_order_mark
 from ..handlers.contract import TaskType
 from ..handlers.registry import Registry
 
@@ -75,6 +76,8 @@ def refusal(
     """
     if isinstance(error, RecursionError):
         return Malformed("The JSON is nested too deeply")
+    if isinstance(sent, bytes) and (mark := byte_order_mark(sent)):
+        return Malformed(f"JSON is malformed: {mark}", remedy=WITHOUT_MARK)
     if isinstance(error, UnicodeError):
         return Malformed("The body is not valid UTF-8")
     text, _, where = str(error).partition(" - at `")

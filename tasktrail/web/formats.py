@@ -24,6 +24,7 @@ from ..events.errors import (
     UnknownType,
 )
 from ..projections.errors import BeyondTheLog
+from ..projections.queries.filters import in_a_list
 from ..words import about, ago, duration, of_input, percent, rate, size, sum_of
 
 _UNSEEN = re.compile(
@@ -163,6 +164,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "exact": exact,
     "exactly": exactly,
+    "in_a_list": in_a_list,
     "next_try": next_try,
     "number": number,
     "of_input": of_input,

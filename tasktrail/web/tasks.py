@@ -29,7 +29,7 @@ from ..http.queries import SortQuery, TextQuery, ValuesQuery
 from ..http.requests import read_form, task_number
 from ..intake.conversion import command_from_fields
 from ..projections import TaskFilters
-from ..projections.queries.filters import STATUSES, values_of
+from ..projections.queries.filters import STATUSES, text_of, values_of
 from ..projections.queries.walk import Census, Stretch, parse_place, whole_words
 from .acting import parse_priority
 from .bulk import MOST_TASKS, BulkChange, BulkChanges, send_all
@@ -157,8 +157,8 @@ def wanted_filters(
         "document_id": document_id,
         "parent_task_id": parent_task_id,
     }
-    texts = {name: ",".join(values or ()) for name, values in values_by_field.items()}
-    return _visible_to_caller(page, TaskFilters.parse(texts | {"search": search or ""}))
+    texts = {name: values or () for name, values in values_by_field.items()}
+    return _visible_to_caller(page, TaskFilters.parse({**texts, "search": search or ""}))
 
 
 def _listing(filters: TaskFilters, sort: str | None, limit: str | None) -> TaskFilters:
@@ -183,6 +183,7 @@ def _shown(page: Page, listed: Listed) -> dict[str, Any]:
         "statuses": STATUSES,
         "note_of": note_of,
         "values_of": values_of,
+        "text_of": text_of,
         "fields": FIELDS,
         "where": _WHERE,
         "narrowed": any(map(given, FIELDS)),
@@ -283,7 +284,7 @@ async def confirm(
     chosen = _action(page, action or "")
     choice = ChosenTasks(filters=wanted) if of == "all" else ChosenTasks(ids=_ids(id or ()))
     given = page.parameters()
-    kept = {name: _joined(given[name]) for name in FIELDS if given.get(name)}
+    kept = {name: _joined(getattr(wanted, name)) for name in FIELDS if given.get(name)}
     where = dict(zip(_WHERE, (sort or "", limit or "", place or ""), strict=True))
     if not choice.ids and choice.filters is None:
         return page.redirect(page.url("/tasks", **kept, **where), flash="No task was chosen.", kind="bad")
@@ -312,7 +313,7 @@ def _action(page: Page, name: str) -> Action:
 
 
 def _joined(values: object) -> str:
-    return ",".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
+    return text_of(map(str, values)) if isinstance(values, list | tuple) else str(values)
 
 
 def _ids(ids: Sequence[str]) -> tuple[int, ...]:

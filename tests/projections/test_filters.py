@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasktrail.events.errors import InvalidValue
 from tasktrail.projections import TaskFilters
-from tasktrail.projections.queries.filters import ids_of, values_of
+from tasktrail.projections.queries.filters import ids_of, text_of, values_of
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,14 @@ def test_a_text_that_is_not_allowed_names_its_field(field: str, text: str) -> No
     assert refusal.value.field == field
 
 
+@pytest.mark.parametrize("field", ["limit", "offset", "user_id"])
+@pytest.mark.parametrize("digits", [19, 20, 5_000])
+def test_a_number_that_is_too_large_is_not_called_no_number(field: str, digits: int) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        TaskFilters.parse({field: "9" * digits})
+    assert (refusal.value.field, ", not '9" in refusal.value.message) == (field, False)
+
+
 @pytest.mark.parametrize(
     ("field", "wrong", "right"), [("status", "complete", "completed"), ("sort", "-prio", "priority")]
 )
@@ -107,6 +115,32 @@ def test_without_wishes_it_is_the_newest_fifty() -> None:
 
 def test_a_type_with_a_comma_can_be_asked_for_as_a_tuple() -> None:
     assert values_of(TaskFilters(type=("a,b",)).type) == ("a,b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (r"a\,b", ("a,b",)),
+        (r"a\,b,c", ("a,b", "c")),
+        (r"\,", (",",)),
+        (r"a\\,b", (r"a\,b",)),
+        (r"a\b,c\\d", (r"a\b", r"c\\d")),
+        ("a\\ ,b", ("a\\", "b")),
+    ],
+)
+def test_a_comma_with_a_backslash_in_front_is_part_of_a_value(text: str, values: tuple[str, ...]) -> None:
+    assert values_of(text) == values
+    assert values_of(TaskFilters.parse({"label": text}).label) == values
+
+
+def test_each_text_of_a_list_is_read_by_itself() -> None:
+    filters = TaskFilters.parse({"label": ["a\\", r"b\,c,d", "d"], "user_id": ["1,2", "3"]})
+    assert (filters.label, filters.user_id) == (("a\\", "b,c", "d"), (1, 2, 3))
+
+
+@given(st.lists(st.text(alphabet="a,\\ ", min_size=1).map(str.strip).filter(bool), unique=True))
+def test_any_values_can_be_written_in_one_text(values: list[str]) -> None:
+    assert values_of(text_of(values)) == tuple(values)
 
 
 def test_filters_survive_json() -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -94,6 +95,53 @@ def test_a_backup_is_one_file_that_ends_where_the_log_ends(data: Path, tmp_path:
     with closing(SqliteLogReader(tmp_path / "copy.db")) as log:
         assert verify(log).ok
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "data"], "it needs no file beside it"
+
+
+_ON_A_READ_ONLY_MOUNT = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"
+"$2" -m tasktrail --data "$1" backup "$3" --base "$4"
+"$2" -m tasktrail --data "$1" backup "$5"
+"""
+
+
+def test_a_log_on_a_file_system_that_has_become_read_only_is_backed_up(data: Path, tmp_path: Path) -> None:
+    """After a fault of the disk the kernel mounts it so, and then a backup is wanted most."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=60, check=False).returncode:
+        pytest.skip("not allowed to mount")
+    earlier = back_up(data, tmp_path / "earlier.db")
+    files = [str(tmp_path / name) for name in ("later.db", "earlier.db", "whole.db")]
+    script = ["unshare", "--mount", "sh", "-euc", _ON_A_READ_ONLY_MOUNT, "sh", str(data), sys.executable, *files]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("later.db", "whole.db"):
+        assert restore(tmp_path / name, tmp_path / f"of-{name}").head == earlier.head
+
+
+def test_a_log_that_is_written_to_while_it_was_copied_as_it_stood_is_copied_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was frozen because its file system was read-only, and somebody has mounted it for writing meanwhile."""
+    opened = check.open_log_as_it_is
+    monkeypatch.setattr("tasktrail.backups.backup.open_log_as_it_is", lambda path: (opened(path)[0], True))
+    with closing(SqliteEventLog(data / "log.db", now=BEGIN)), pytest.raises(BackupFailed, match="begun to write"):
+        back_up(data, tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_log_that_may_not_be_read_is_told_as_such(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The obstacle is not the folder of the backup."""
+
+    def refuse(*_arguments: object) -> None:
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorname = "SQLITE_CANTOPEN"
+        raise error
+
+    monkeypatch.setattr(check, "connect_read_only", refuse)
+    with pytest.raises(BackupFailed, match=r"log\.db cannot be read: unable to open") as told:
+        back_up(data, tmp_path / "copy.db")
+    assert "belong to the user of the service" in told.value.advice
 
 
 def test_only_the_owner_can_read_a_backup(data: Path, tmp_path: Path) -> None:

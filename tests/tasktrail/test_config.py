@@ -111,6 +111,13 @@ def test_a_file_that_is_no_toml_is_refused_with_its_place(tmp_path: Path) -> Non
         load(tmp_path, "workers = 1\nworkers = = 2\n")
 
 
+def test_a_file_with_a_byte_order_mark_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "tasktrail.toml").write_text("workers = 1\n", encoding="utf-8-sig")
+    with pytest.raises(ConfigurationError, match="begins with the byte order mark of UTF-8") as refused:
+        load_config(tmp_path, environment={})
+    assert refused.value.advice == "Save it as UTF-8 without a byte order mark."
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

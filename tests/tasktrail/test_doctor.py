@@ -481,6 +481,24 @@ def test_a_file_where_the_folder_should_be_is_found(tmp_path: Path) -> None:
     assert by_name(examine(tmp_path / "data", Config()))["data_folder"].level == "fail"
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong", "right"),
+    [
+        ("retention", "type:vidoe_convert=7d", "completed type:video_convert=7d"),
+        ("type_limits", "vidoe_convert=2", "video_convert=2"),
+        ("cpu_limits", "vidoe_convert=60", "video_convert=60"),
+        ("windows", "vidoe_convert=22-06", "*=22-06"),
+        ("rates", "type:vidoe_convert=1/m", "type:*=1/m"),
+    ],
+)
+def test_a_misspelt_type_in_the_configuration_is_found(key: str, wrong: str, right: str) -> None:
+    """Such a rule fits no task, and nothing else would ever tell."""
+    found = list(apply_rules(HEALTHY, replace(HEALTHY_CONFIG, **{key: (right, wrong)})))
+    (told,) = [one for one in found if one.level != "ok"]
+    assert (told.name, told.level) == ("type_names", "warn")
+    assert told.message == f"{key} names the type vidoe_convert, which no handler has; did you mean video_convert?"
+
+
 def test_a_handler_module_that_is_not_there_is_found(tmp_path: Path) -> None:
     facts = collect_facts(tmp_path, Config(handlers=("no_such_module_anywhere",)))
     assert len(facts.handler_errors) == 1

@@ -181,6 +181,16 @@ def test_a_missing_and_an_unknown_field_are_told_by_name(fields: dict[str, Any],
         (decode_array, rb'[{"type": "no\ud800"}', "The JSON ends too early"),
         (partial(decode_kind, CreateTask), rb'{"type": "no\ud800"}', "The JSON has half of a surrogate pair in it"),
         (decode_create, b" ", "The body is empty"),
+        (
+            decode_create,
+            b'\xef\xbb\xbf{"type": "noop"}',
+            "JSON is malformed: it begins with the byte order mark of UTF-8",
+        ),
+        (
+            decode_command,
+            '{"command": "drain_queue"}'.encode("utf-16"),
+            "JSON is malformed: it begins with the byte order mark of UTF-16",
+        ),
     ],
 )
 def test_a_body_that_is_no_command_is_told_what_was_perhaps_meant(
@@ -189,6 +199,7 @@ def test_a_body_that_is_no_command_is_told_what_was_perhaps_meant(
     with pytest.raises(Malformed) as refused:
         decode(body)
     assert refused.value.message == message
+    assert ("without a byte order mark" in refused.value.advice) == ("byte order mark" in message)
 
 
 def test_what_breaks_off_behind_the_fault_is_refused_all_the_same() -> None:

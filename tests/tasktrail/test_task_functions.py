@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from tasktrail import AsyncClient, Client, Estimate, InputFile, NamedTask, OutputFile, TaskContext, TaskService, task
 from tasktrail.actors.workers.worker_process import MARK
+from tasktrail.cli.own_modules import hiding_python
 from tasktrail.errors import TaskNotCompleted
 from tasktrail.events import CreateTask, Failed, Retried
 from tasktrail.events.errors import InvalidOptions, InvalidPath, InvalidValue, NotReady, ServiceUnreachable, WaitTimeout
@@ -560,6 +561,27 @@ def test_what_cannot_be_served_is_refused_at_once_and_leaves_no_data_folder(
     )
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert not (house.folder / "tasktrail-data").exists()
+
+
+def test_a_file_with_the_name_of_a_module_of_python_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers die of it, and say only that there is no module `tasktrail`."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(tmp_path / "missing")]))
+    for name in ("types.py", "app.py", "test.py", "queue.txt"):
+        (tmp_path / name).touch()
+    for name in ("email", "data", "json.d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "html").mkdir()
+    assert hiding_python() == [tmp_path / "email", tmp_path / "types.py"]
+
+
+@pytest.mark.slow
+def test_a_served_file_beside_one_that_hides_a_module_of_python_is_warned_of(house: House) -> None:
+    (house.folder / "app.py").write_text(APP)
+    (house.folder / "sched.py").touch()
+    assert f"rename this file: workers import it in place of Python's own module path={house.folder / 'sched.py'}" in (
+        " ".join(house.serve("app.py").split())
+    )
 
 
 @pytest.mark.slow

@@ -159,6 +159,23 @@ def test_every_option_with_a_list_of_values_has_them_offered(environment: Any) -
                 assert list(values_of_option(option)), (task_type.name, name)
 
 
+_ASK_A_SERVICE = """
+import sys
+from types import SimpleNamespace
+from tasktrail.cli.completion import type_names
+from tasktrail.cli.session import Environment, Session
+environment = Environment()
+environment.service = lambda _session: SimpleNamespace(types=lambda: [], close=lambda: None)
+list(type_names(Session(environment=environment)))
+sys.exit("tasktrail.api.reader" in sys.modules)
+"""
+
+
+def test_the_types_of_a_service_are_offered_without_loading_what_reads_files() -> None:
+    """A third of the time after each Tab went into that."""
+    assert subprocess.run([sys.executable, "-c", _ASK_A_SERVICE], check=False, timeout=60).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "at", "joined", "printed"),
     [

@@ -201,13 +201,17 @@ def test_an_option_that_is_missing_is_explained(cli: Callable[..., Any]) -> None
         ("stop", "`tasktrail cancel` stops a task; a service stops at Ctrl-C"),
         ("version", "`tasktrail --version`"),
         ("ps", "`tasktrail doctor` whether a service runs"),
+        ("info", "`tasktrail show ID` shows a task"),
+        ("remove", "`tasktrail cancel ID` stops a task; `tasktrail forget` drops"),
+        ("kill", "`tasktrail cancel ID` stops a task"),
+        ("create", "`tasktrail submit TYPE INPUT OUTPUT` makes a task."),
         ("noop", "Did you mean `run noop`?"),
     ],
 )
 def test_a_word_of_other_programs_or_a_type_is_answered_with_what_does_it(
     cli: Callable[..., Any], word: str, answer: str
 ) -> None:
-    """`stop` was answered with "Did you mean 'top'?"."""
+    """`stop` was answered with "Did you mean 'top'?", and `remove` with 'prove'."""
     shown = cli(word, "a.jpg")
     assert shown.code == 2
     assert answer in " ".join(shown.err.split())

@@ -124,6 +124,15 @@ def test_a_filter_that_is_not_allowed_is_named(cli: Callable[..., Any], line: st
     assert json.loads(shown.err)["field"] == field
 
 
+@pytest.mark.parametrize("option", ["--limit", "--offset", "--sort", "--label"])
+def test_an_empty_value_is_not_taken_for_an_option_that_was_left_out(
+    cli: Callable[..., Any], tasks: Any, option: str
+) -> None:
+    tasks.create_task(type="noop")
+    shown = cli("list", option, "", "--json")
+    assert (shown.code, shown.out, json.loads(shown.err)["field"]) == (2, "", option.removeprefix("--"))
+
+
 def test_text_of_others_cannot_steer_the_terminal(cli: Callable[..., Any], tasks: Any) -> None:
     evil = "\x1b]0;owned\x07[red]\u202egpj.exe"
     tasks.create_task(type="noop", input_file=f"/in/{evil}")

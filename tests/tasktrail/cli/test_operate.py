@@ -352,7 +352,8 @@ def test_why_says_how_many_more_are_ahead(cli: Cli, tasks: Any) -> None:
 
 
 def test_what_is_no_number_is_called_so(cli: Cli) -> None:
-    assert "'abc' is not a valid task id." in cli("why", "abc").err
+    for none in ("abc", "0", "9" * 20):
+        assert f"'{none}' is not the number of a task. `tasktrail list` shows" in cli("why", none).err
     assert "'few' is not a valid integer." in cli("limits", "--max-concurrent", "few").err
 
 
@@ -433,6 +434,8 @@ def test_a_graph_that_is_no_json_is_told_with_the_name_of_its_file(cli: Cli, tmp
     shown = cli("submit", "--graph", str(file))
     assert shown.code == 1
     assert f"{file} is no JSON that can be read" in shown.err
+    file.write_text("[]", encoding="utf-8-sig")
+    assert cli("submit", "--graph", str(file)).err.endswith("Save it as UTF-8 without a byte order mark.\n")
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,7 @@ def test_what_cannot_be_a_command_is_refused(web: httpx.Client, body: bytes, cod
         ({"options": {"size": "huge"}}, 400, "invalid_options", None),
         ({"options": {"no_such_option": 1}}, 400, "invalid_options", None),
         ({"depends_on": [2**40]}, 409, "unknown_dependency", "depends_on"),
+        ({"parent_task_id": 2**40}, 409, "unknown_dependency", "parent_task_id"),
         ({"deadline": "2020-01-01T00:00:00Z"}, 409, "invalid_value", "deadline"),
         (
             {"deadline": "2098-01-01T00:00:00Z", "scheduled_for": "2099-01-01T00:00:00Z"},

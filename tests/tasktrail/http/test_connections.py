@@ -184,7 +184,7 @@ def test_what_is_not_http_is_told_as_a_problem(serve: Serve) -> None:
     with connect(serve()) as odd:
         odd.sendall(b"\x00\x01\x02\r\n\r\n")
         answer = odd.makefile("rb").read()
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"application/problem+json" in answer
 
 

@@ -311,6 +311,22 @@ def test_an_empty_parameter_is_not_taken_for_one_that_was_left_out(web: httpx.Cl
     assert web.get("/tasks?search=&status=&as_of=&sort=&user_id=").status_code == 200, "a form sends its empty fields"
 
 
+def test_a_label_with_a_comma_can_be_filtered(web: httpx.Client, client: Client, wish: Wish) -> None:
+    labels = ["q3, north", "q3", "north", "back\\"]
+    ids = [web.post("/v1/tasks", json=wish(label=label)).json()["task_id"] for label in labels]
+
+    def found(*given: str) -> list[int]:
+        answer = web.get("/v1/tasks", params={"label": given, "sort": "id"})
+        return [task["id"] for task in answer.json()["tasks"]]
+
+    assert found(r"q3\, north") == ids[:1]
+    assert found("q3, north") == ids[1:3]
+    assert found(r"q3\, north,q3") == found(r"q3\, north", "q3") == ids[:2]
+    assert found("back\\", "q3") == [ids[1], ids[3]], "what ends in a backslash does not take in the next one"
+    asked = client.list_tasks(TaskFilters(label=("back\\", "q3, north"), sort="id"))[0]
+    assert [task.id for task in asked] == [ids[0], ids[3]]
+
+
 def test_a_client_leaves_out_the_filters_that_name_nothing(client: Client, service: TaskService) -> None:
     empty = TaskFilters(status="", label=(" ",), batch=",", search=" ")
     assert client.list_tasks(empty)[1] == service.list_tasks(empty)[1] == service.list_tasks()[1]
@@ -355,6 +371,38 @@ def test_numbers_types_and_health(web: httpx.Client, wish: Wish) -> None:
     assert {"image_thumbnail", "video_convert"} <= {known["name"] for known in web.get("/v1/types").json()}
     assert web.get("/healthz").json() == {"status": "ok"}
     assert web.get("/readyz").json()["position"] >= position
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/task", "/v1/tasks"),
+        ("/v1/task/7", "/v1/tasks/7"),
+        ("/v1/tasks/7/cancle", "/v1/tasks/7/cancel"),
+        ("/v1/tasks/abc", "/v1/tasks/{task_id}"),
+        ("/v1/tasks/retyr", "/v1/tasks/retry"),
+        ("/v1/node/a/drain", "/v1/nodes/a/drain"),
+        ("/v2/tasks", "/v1/tasks"),
+        ("/api/v1/tasks/7", "/v1/tasks/7"),
+        ("/stats", "/v1/stats"),
+        ("/health", "/healthz"),
+        ("/v1/metrics", "/metrics"),
+        ("/v1/openapi.json", "/openapi.json"),
+    ],
+)
+def test_an_unknown_route_names_the_nearest_one(web: httpx.Client, path: str, meant: str) -> None:
+    answer = web.get(path)
+    assert code(answer) == (404, "unknown_route", "")
+    assert answer.json()["detail"] == f"Nothing answers at {path}; did you mean {meant}?"
+    assert answer.json()["remedy"] == "GET /openapi.json lists the routes."
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/", "/v1/elsewhere", "/v1/notices", "/v1/tasks/7/colour", "/x" * 10_000 + "/tasks", "/v1//why"]
+)
+def test_an_unknown_route_that_is_like_no_other_names_none(web: httpx.Client, path: str) -> None:
+    answer = web.get(path)
+    assert (answer.status_code, "did you mean" in answer.text) == (404, False)
 
 
 def test_unknown_routes_and_methods_are_problems(web: httpx.Client) -> None:

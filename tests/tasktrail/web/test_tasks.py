@@ -124,6 +124,21 @@ def test_a_word_that_is_looked_for_whole_is_named(
     assert "whole words" not in long_enough.text
 
 
+def test_a_label_with_a_comma_leads_to_its_tasks(
+    browser: httpx.Client, create: Callable[..., int], document: int
+) -> None:
+    wanted = create(document_id=document, label="q3, <north>")
+    create(document_id=document, label="q3")
+    page = browser.get(link(browser.get(f"/tasks/{wanted}"), "q3, &lt;north&gt;"))
+    assert rows(page) == [wanted]
+    assert r'name="label" value="q3\, &lt;north&gt;"' in page.text, "the form repeats it as it has to be typed"
+    asked = {"label": r"q3\, <north>", "action": "cancel", "of": "all"}
+    confirm = browser.get("/tasks/confirm", params=asked)
+    assert form(confirm)["label"] == [asked["label"]]
+    browser.post("/tasks/act", data=form(confirm) | {"reason": "not needed"})
+    assert rows(browser.get("/tasks", params={"document_id": document, "status": "pending"})) == [wanted + 1]
+
+
 def test_a_list_that_nothing_narrows_speaks_of_no_filters(browser: httpx.Client) -> None:
     everything = browser.get("/tasks", params={"as_of": "0"}).text
     assert "There were no tasks." in everything
