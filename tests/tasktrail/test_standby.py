@@ -26,7 +26,7 @@ from tasktrail.cli.failing import CHECK_FAILED
 from tasktrail.doctor.rules import examine
 from tasktrail.events import Cancelled, Created, Fact
 from tasktrail.events.errors import ConfigurationError, DataInUse, HistoryMissing, LogLocked, LogUnreachable
-from tasktrail.events.log.address import read_address, write_address
+from tasktrail.events.log.address import read_address, shown, write_address
 from tasktrail.events.log.event_log import EventLog
 from tasktrail.events.log.files import HeadMark
 from tasktrail.events.log.keys import Keys
@@ -422,7 +422,7 @@ def test_on_a_server_that_had_fallen_behind_the_advice_is_about_servers_and_can_
             write_address(paths.log, read_address(place))
             with pytest.raises(HistoryMissing) as refused:
                 Standby(paths, Config())
-            assert f"{read_address(place)} ends at position 1" in refused.value.message
+            assert f"{shown(read_address(place))} ends at position 1" in refused.value.message
             assert "Lead the address to a server that has these records" in refused.value.advice
             assert run_cli(["--data", str(paths.data), "verify"]) == CHECK_FAILED
             assert refused.value.advice in " ".join(capsys.readouterr().out.split())
