@@ -418,6 +418,21 @@ def test_a_drop_that_is_no_text_leaves_only_its_own_stubs_without_explanation(tm
     assert found.stubs > len(lost)
 
 
+@pytest.mark.parametrize("column", ["data", "command_id"])
+def test_a_text_that_is_no_text_does_not_keep_answers_from_being_checked(folder: Path, column: str) -> None:
+    """The finding was that the answers cannot be read, at no position."""
+    with closing(opened(folder / "log.db")) as conn:
+        [[position]] = conn.execute("SELECT max(position) FROM answers")
+        conn.execute("DELETE FROM answers WHERE command_id = 'create-0'")
+    by_hand(
+        folder / "log.db", f"UPDATE events SET {column} = CAST({column} || x'c3' AS TEXT) WHERE position = {position}"
+    )
+    found = [(one.position, one.code) for one in checked(folder, views=False).findings]
+    assert found[0][1] == "answer"
+    assert (position, "unreadable") in found
+    assert 0 not in dict(found)
+
+
 SCHEMAS = {
     "a dropped trigger": "DROP TRIGGER events_are_not_changed",
     "a dropped unique index": "DROP INDEX one_end_a_life",
