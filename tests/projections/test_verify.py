@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archiving import archive
 from forgery import forging, opened, put_endless_view
 from histories import BEGIN, Journal, random_history, with_two_drops
 from sqlite_utils import Database
@@ -348,6 +349,18 @@ def test_a_log_that_lacks_its_end_is_one_finding_however_many_answers_point_ther
     assert (found.position, found.code) == (kept + 1, "answer")
     what = f"the log ends at position {kept}" if kept else "the table events is empty"
     assert found.message == f"{what}, and {len(beyond)} answers point at later records, the last at {max(beyond)}"
+
+
+def test_a_log_of_which_only_archives_are_left_ends_where_they_end(tmp_path: Path) -> None:
+    """It was said to end before its first record."""
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 40, seed=5)
+        archive(journal, 10)
+    by_hand(tmp_path / "log.db", "DELETE FROM events")
+    (told,) = (one for one in checked(tmp_path, views=False).findings if one.code == "answer")
+    assert told.position == 11
+    assert told.message.startswith("the log ends at position 10, and ")
 
 
 def test_one_answer_that_points_beyond_the_end_is_found_where_the_log_ends(folder: Path) -> None:
