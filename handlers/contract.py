@@ -473,7 +473,13 @@ def handler(
             output_suffix=output_suffix,
             packages=packages,
         )
-        target.__tasktrail__ = task_type  # type: ignore[attr-defined]
+        try:
+            target.__tasktrail__ = task_type  # type: ignore[attr-defined]
+        except (AttributeError, TypeError) as error:  # a method of an object, a function written in C, a text
+            raise TypeError(
+                f"{name}: @handler marks functions and classes, and {target!r} cannot be marked: write a function that "
+                f'calls it, or give its module a TaskType(name="{name}", summary=..., run=...)'
+            ) from error
         return target
 
     return mark

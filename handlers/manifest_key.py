@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -30,14 +31,15 @@ def read_claims(certificate: str, key_file: str) -> Claims:
     try:
         chain = Path(certificate).read_text(encoding="ascii")
         signer, *above = x509.load_pem_x509_certificates(chain.encode())
+        public = signer.public_key()
         key = _key_in(key_file)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
             f"c2pa_certificate and c2pa_key cannot be used: {error}",
             field="c2pa_certificate",
             remedy="Name a chain of certificates in PEM, the signer's first, and its key: P-256, P-384 or Ed25519.",
         ) from error
-    if signer.public_key() != key.public_key():
+    if public != key.public_key():
         raise ConfigurationError(
             "c2pa_key is not the key of the first certificate in c2pa_certificate",
             field="c2pa_key",

@@ -433,13 +433,18 @@ def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> 
                 findings.add(at, "answer", f"the answer to {command_id} {fault}{more}")
             elif not fits:
                 findings.add(position, "answer", f"the answer to {command_id} is not as it was written")
-        lost = _answers_without_records(without_record, log.head().position) if without_record else ()
+        lost = _answers_without_records(without_record, _end_of(log)) if without_record else ()
         for position, message in (*_missing_answers(unanswered, number), *lost):
             findings.add(position, "answer", message)
     except (*UNREADABLE, TypeError, TasktrailError) as error:
         if not (isinstance(error, TasktrailError) and (is_faulty or findings)):  # an archive, which is reported already
             findings.add(0, "file", f"the answers cannot be read: {error}")
     return number
+
+
+def _end_of(log: LogReader) -> int:
+    """The last position of the log, also if only archives are left of it."""
+    return max(log.head().position, *(one.last for one in _archives_of(log)), 0)
 
 
 def _missing_answers(unanswered: list[tuple[int, str]], there: int) -> Iterator[tuple[int, str]]:

@@ -25,6 +25,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LAST_PORT = 65535
 _PUBLIC_PORTS = frozenset({443, 8443})
 
+_NO_NAME = re.compile(r"[^a-z0-9._-]")
+"""What no name of a host has. Such a character is mostly a slip, as a space is, and other programs may read the address
+otherwise."""
+
 # Some resolvers take a name whose last label is a number for an address: 127.1, 0x7f.1, 2130706433, 0177.0.0.1.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
 
@@ -61,6 +65,8 @@ def parse_endpoint(url: str) -> "httpx.URL":
         raise EndpointRefused("The address cannot be read") from error
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
         raise EndpointRefused("Only http and https addresses can be notified")
+    if ":" not in parsed.host and _NO_NAME.search(parsed.raw_host.decode("ascii").lower()):
+        raise EndpointRefused("The name of the host has a character that no such name has")
     if parsed.port is not None and not 1 <= parsed.port <= _LAST_PORT:
         raise EndpointRefused("There is no such port")
     if parsed.userinfo:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -37,7 +38,8 @@ _ANSWERED = """
     FROM answers
     LEFT JOIN events ON events.position = answers.position
     LEFT JOIN events AS earlier ON earlier.position = answers.position - 1
-    WHERE answers.command_id > ? AND answers.position NOT BETWEEN 1 AND ? ORDER BY answers.command_id LIMIT ?
+    WHERE answers.command_id > CAST(? AS TEXT) AND answers.position NOT BETWEEN 1 AND ?
+    ORDER BY answers.command_id LIMIT ?
 """
 _POINTING = """
     SELECT command_id, task_id, position, digest, {sum} FROM answers
@@ -47,6 +49,36 @@ _BACKWARDS = """
     SELECT command_id, task_id, event, data FROM events WHERE position <= ? AND position > ? ORDER BY position DESC
 """
 _FIRST_DATA = "SELECT data FROM events WHERE task_id = ? AND version = 1"
+
+
+@contextmanager
+def _any_text(conn: sqlite3.Connection) -> Iterator[None]:
+    """Read text that is not UTF-8 with surrogates in it: one such record must not keep all answers from being checked.
+
+    It takes time for each text, so it is for a few rows.
+    """
+    conn.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        conn.text_factory = str
+
+
+def _rows(conn: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The rows, with surrogates in text that is not UTF-8. Raises `sqlite3.Error`."""
+    try:
+        return conn.execute(statement, values).fetchall()
+    except sqlite3.OperationalError:
+        with _any_text(conn):
+            return conn.execute(statement, values).fetchall()
+
+
+def _in_utf_8(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row with a backslash and two digits for each byte that is not UTF-8, as it can be shown."""
+    return tuple(
+        one.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if isinstance(one, str) else one
+        for one in row
+    )
 
 
 def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
@@ -66,7 +98,7 @@ def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
         follows = conn.execute(_EVENT_AT, (until + 1,)).fetchone()
         _note_if_unanswered(conn, missing, command_id, until, is_stub=follows == (STUB,))
     yield from ((position, command_id) for command_id, position in missing.items())
-    yield from conn.execute(_UNANSWERED, (until,)).fetchall()
+    yield from map(_in_utf_8, _rows(conn, _UNANSWERED, (until,)))
 
 
 def _is_of_a_schedule(row: tuple[Any, ...]) -> bool:
@@ -145,8 +177,8 @@ def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterato
     archives = Archives(conn)
     until = archives.until()
     yield from _answered_by(archives, conn, "sum" if sums else "NULL")
-    while rows := conn.execute(statement, (after, until, page)).fetchall():
-        for row in rows:
+    while rows := _rows(conn, statement, (after.encode("utf-8", "surrogateescape"), until, page)):
+        for row in map(_in_utf_8, rows):
             if row[3] is None and until < row[2] <= archives.until():  # archived since
                 yield _from_archive(archives, row)
             elif row[2] == until + 1 and (before := archives.row(until)) is not None:
@@ -177,13 +209,14 @@ def first_of(conn: sqlite3.Connection, command_id: str, position: int) -> tuple[
     first = None
     archives = Archives(conn)
     archived = ((row[7], row[1], row[3], row[13]) for row in archives.backwards(position))
-    stored = conn.execute(_BACKWARDS, (position, archives.until()))
-    for caused_by, *record in chain(stored, archived):
-        if caused_by != command_id and record[1] != STUB:
-            break
-        first = tuple(record)
-        if caused_by != command_id:
-            break
+    with _any_text(conn):
+        stored = conn.execute(_BACKWARDS, (position, archives.until()))
+        for caused_by, *record in chain(stored, archived):
+            if caused_by != command_id and record[1] != STUB:
+                break
+            first = tuple(record)
+            if caused_by != command_id:
+                break
     return first
 
 
@@ -193,7 +226,8 @@ def line_of(conn: sqlite3.Connection, task_id: int) -> list[int]:
     one: object = task_id
     while isinstance(one, int) and one not in line:
         line.append(one)
-        row = conn.execute(_FIRST_DATA, (one,)).fetchone()
+        with _any_text(conn):
+            row = conn.execute(_FIRST_DATA, (one,)).fetchone()
         data = row[0] if row else next((row[13] for row in Archives(conn).of_task(one)), "{}")
         try:
             one = json.loads(data).get("parent_task_id")

@@ -28,8 +28,8 @@ whose like it draws from its own font (25.2)."""
 _SPACE = "\uf020"
 """The space of Symbol and Wingdings."""
 _OF_LIBREOFFICE = b"OpenSymbol"
-_BOX = (0.266, 0.667)
-"""The width and height of the box that this font has for all that it lacks, in a size of 1."""
+_BOXES = ((0.266, 0.667), (0.365, 0.0))
+"""The width and height of what this font has for all that it lacks, in a size of 1: a box (25.2), or a blank (26.8)."""
 
 
 class _Lacking(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ def _boxes(pdf: MadePdf, tick: Callable[[], None]) -> list[str]:
     if not named and sure == asked:
         return pdf.boxes
     with closing(PdfPages(pdf.path)) as pages:
-        shown = pages.glyphs(_DOUBTFUL, _BOX, tick)
+        shown = pages.glyphs(_DOUBTFUL, _BOXES, tick)
     ours = installed_fonts()
     lost = {
         glyph.character

@@ -7,7 +7,7 @@ import math
 import mmap
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from io import RawIOBase
 from pathlib import Path
@@ -132,7 +132,7 @@ class Glyph(NamedTuple):
     font: bytes
     """Its PostScript name, without the mark of a subset. Empty if the character has none."""
     is_box: bool
-    """Whether it has the size of the box that was asked about."""
+    """Whether it has the size of a box that was asked about."""
 
 
 class PdfPages:
@@ -178,12 +178,14 @@ class PdfPages:
             notes.append(f"{counted(files, 'file')} inside the PDF {plural(files, 'is', 'are')} not drawn")
         return notes
 
-    def glyphs(self, wanted: re.Pattern[str], box: tuple[float, float], tick: Callable[[], None]) -> set[Glyph]:
+    def glyphs(
+        self, wanted: re.Pattern[str], boxes: Sequence[tuple[float, float]], tick: Callable[[], None]
+    ) -> set[Glyph]:
         """The characters that the pages show, of those wanted.
 
         Args:
             wanted: matches each of them, and no longer text.
-            box: the width and height, in a size of 1, of what the font in question has for all that it lacks.
+            boxes: the width and height, in a size of 1, of what the font in question may have for all that it lacks.
             tick: called for each page; it may raise.
         """
         found: set[Glyph] = set()
@@ -192,7 +194,11 @@ class PdfPages:
             text = page.get_textpage()
             if wanted.search(text.get_text_range()):
                 found.update(
-                    Glyph(character, _font(text, place), is_box=_is_of_size(text, place, box))
+                    Glyph(
+                        character,
+                        _font(text, place),
+                        is_box=any(_is_of_size(text, place, box) for box in boxes),
+                    )
                     for place, character in _characters(text)
                     if wanted.fullmatch(character)
                 )

@@ -457,7 +457,7 @@ def _certificate(config: Config) -> tuple[Validity | None, tuple[str, str]]:
         own = x509.load_pem_x509_certificate(Path(config.tls_certificate).read_bytes())
     except TasktrailError as error:
         return None, (error.message, error.advice)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, x509.InvalidVersion) as error:
         message = f"{config.tls_certificate} cannot be read as a certificate: {error}"
         return None, (message, "Write it as PEM, its own certificate first (BEGIN CERTIFICATE).")
     return Validity(begins=own.not_valid_before_utc, ends=own.not_valid_after_utc), ("", "")

@@ -43,10 +43,11 @@ def check_receivers(
 def _check_address(address: str, field: str, allowed: Collection[str] | None) -> None:
     if not address:
         return
+    remedy = "Write it as https://HOST/PATH."  # no exception helps here
     try:
         url = parse_endpoint(address)
+        remedy = "Use https and a public name, or have the operator add the host to `allow_endpoints`."
         if allowed is not None and not is_exempt(*host_and_port(url), allowed):
             check_public(url)
     except EndpointRefused as error:
-        remedy = "Use https and a public name, or have the operator add the host to `allow_endpoints`."
         raise InvalidValue(f"{field}: {error}", field=field, remedy=remedy) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from histories import BEGIN, Journal, random_history
+from odd_certificates import of_ninth_version
 from sealed_logs import Sealed
 from time_authority import TimeAuthority
 
@@ -304,9 +305,6 @@ def test_a_certificate_of_a_version_that_there_is_not_is_refused(tmp_path: Path)
     """The library has an error of its own for it, which ended `verify` with a traceback."""
     roots = tmp_path / "roots.pem"
     with TimeAuthority(tmp_path / "tsa") as authority:
-        of_root = ssl.PEM_cert_to_DER_cert(authority.root.read_text())
-    third, ninth = (b"\xa0\x03\x02\x01" + bytes([version]) for version in (2, 8))
-    assert of_root.count(third) == 1
-    roots.write_text(ssl.DER_cert_to_PEM_cert(of_root.replace(third, ninth)))
+        roots.write_text(of_ninth_version(authority.root.read_text()))
     with pytest.raises(SealUnfit, match="has no certificates in PEM"):
         Authorities(roots)

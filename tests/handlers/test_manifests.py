@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec.structs import replace
+from odd_certificates import of_ninth_version
 from PIL import Image
 
 from tasktrail import TaskService
@@ -261,6 +262,15 @@ def test_a_key_of_another_certificate_and_files_that_hold_none_are_told(
         TaskService.open(tmp_path / "data", config=Config(workers=1, c2pa_certificate=identity[0], c2pa_key=other[1])),
     ):
         pass
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_told(identity: tuple[str, str], tmp_path: Path) -> None:
+    """The library has an error of its own for it, which ended `doctor` and the start with a traceback."""
+    ninth = tmp_path / "ninth.pem"
+    ninth.write_text(of_ninth_version(Path(identity[0]).read_text()))
+    with pytest.raises(ConfigurationError, match="c2pa_certificate and c2pa_key cannot be used") as told:
+        read_claims(str(ninth), identity[1])
+    assert told.value.field == "c2pa_certificate"
 
 
 def test_a_sandboxed_attempt_gets_two_short_signatures_and_no_more() -> None:

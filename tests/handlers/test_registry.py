@@ -303,6 +303,17 @@ def test_a_handler_that_cannot_be_called_with_a_context_is_refused_where_it_is_d
         handler("mine")(run)
 
 
+class _Bound:
+    def run(self, _context: object) -> None: ...
+
+
+@pytest.mark.parametrize("run", [_Bound().run, print, None, "my_package.my_module:run"])
+def test_what_cannot_be_marked_as_a_handler_is_refused_with_a_way_that_works(run: Any) -> None:
+    """It was an AttributeError about `__tasktrail__`."""
+    with pytest.raises(TypeError, match=r"^mine: @handler .*TaskType\(name=\"mine\", summary=..., run=...\)"):
+        handler("mine")(run)
+
+
 def test_what_can_be_called_with_a_context_is_a_handler() -> None:
     class Static:
         @staticmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archiving import archive
 from forgery import forging, opened, put_endless_view
 from histories import BEGIN, Journal, random_history, with_two_drops
 from sqlite_utils import Database
@@ -350,6 +351,18 @@ def test_a_log_that_lacks_its_end_is_one_finding_however_many_answers_point_ther
     assert found.message == f"{what}, and {len(beyond)} answers point at later records, the last at {max(beyond)}"
 
 
+def test_a_log_of_which_only_archives_are_left_ends_where_they_end(tmp_path: Path) -> None:
+    """It was said to end before its first record."""
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        random_history(journal, 40, seed=5)
+        archive(journal, 10)
+    by_hand(tmp_path / "log.db", "DELETE FROM events")
+    (told,) = (one for one in checked(tmp_path, views=False).findings if one.code == "answer")
+    assert told.position == 11
+    assert told.message.startswith("the log ends at position 10, and ")
+
+
 def test_one_answer_that_points_beyond_the_end_is_found_where_the_log_ends(folder: Path) -> None:
     with closing(SqliteLogReader(folder / "log.db")) as log:
         last, command_id = max((row[2], row[0]) for row in log.answered())
@@ -416,6 +429,21 @@ def test_a_drop_that_is_no_text_leaves_only_its_own_stubs_without_explanation(tm
     assert found.findings[0].position == broken
     assert {int(one.rpartition("(position ")[2].rstrip(")")) for one in told} == lost
     assert found.stubs > len(lost)
+
+
+@pytest.mark.parametrize("column", ["data", "command_id"])
+def test_a_text_that_is_no_text_does_not_keep_answers_from_being_checked(folder: Path, column: str) -> None:
+    """The finding was that the answers cannot be read, at no position."""
+    with closing(opened(folder / "log.db")) as conn:
+        [[position]] = conn.execute("SELECT max(position) FROM answers")
+        conn.execute("DELETE FROM answers WHERE command_id = 'create-0'")
+    by_hand(
+        folder / "log.db", f"UPDATE events SET {column} = CAST({column} || x'c3' AS TEXT) WHERE position = {position}"
+    )
+    found = [(one.position, one.code) for one in checked(folder, views=False).findings]
+    assert found[0][1] == "answer"
+    assert (position, "unreadable") in found
+    assert 0 not in dict(found)
 
 
 SCHEMAS = {

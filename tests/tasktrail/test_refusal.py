@@ -12,6 +12,7 @@ from tasktrail.events.commands import AddSchedule, PauseQueue, SetLimits
 from tasktrail.events.errors import InvalidValue, Malformed, TasktrailError
 from tasktrail.http.requests import decode_array, decode_command, decode_create, decode_kind
 from tasktrail.intake.conversion import command_from_fields, validated
+from tasktrail.intake.receivers import check_receivers
 from tasktrail.intake.refusals import refusal, sentence
 
 WORK = {"type": "noop"}
@@ -215,3 +216,14 @@ def test_words_of_a_handler_stay_as_they_are() -> None:
     assert sentence("option crf of x", "crf and bitrate exclude each other", "crf") == (
         "option crf of x: crf and bitrate exclude each other"
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "allowing_helps"),
+    [("https://exam ple.org/", False), ("ftp://example.org/", False), ("http://a/", True)],
+)
+def test_an_operator_is_asked_for_an_exception_only_if_one_helps(address: str, *, allowing_helps: bool) -> None:
+    with pytest.raises(InvalidValue) as told:
+        check_receivers(CreateTask(type="t", notify_webhook=address), ())
+    assert ("allow_endpoints" in told.value.advice) == allowing_helps
+    assert "https" in told.value.advice

@@ -154,6 +154,11 @@ def test_everything_else_needs_one(url: str) -> None:
         "unix:///run/docker.sock",
         "http://" + "a" * 70 + ".org:x",
         "http://example.org/#part",
+        "https://exam ple.org/",
+        "https://exam%20ple.org/",
+        "https://example.org\\@evil.org/",
+        "https://exam<ple.org/",
+        "https://example,org/",
     ],
 )
 def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
