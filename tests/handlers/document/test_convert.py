@@ -418,7 +418,8 @@ def test_only_characters_that_are_drawn_are_looked_for_in_fonts(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("fc-list") is None, reason="fontconfig's fc-list is not there")
 @pytest.mark.parametrize(
-    ("chars", "lost"), [(["F0FC"], []), (["F020"], []), (["F043"], ["U+F043"]), (["F0FC", "F043"], ["U+F043"])]
+    ("chars", "lost"),
+    [(["F0FC"], []), (["F020"], []), (["F0FC", "F020"], []), (["F043"], ["U+F043"]), (["F0FC", "F043"], ["U+F043"])],
 )
 def test_a_symbol_is_told_if_libreoffice_has_only_a_box_for_it_in_its_own_font(
     chars: list[str], lost: list[str], documents: dict[str, Path], convert: Callable[..., Any], tmp_path: Path
