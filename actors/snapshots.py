@@ -4,9 +4,7 @@ A start folds only what was recorded since. A snapshot that cannot be used costs
 folded.
 """
 
-import gc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
@@ -16,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..events import TaskState
+from ..events.collector import collector_waits
 from ..events.errors import LogCorrupt, NotReady, TaskForgotten
 from ..events.existence import is_dir
 from ..events.log.event_log import Head, ReadableLog
@@ -226,7 +225,7 @@ def folded_state(
 
     `also` names tasks that must be in memory although they may be finished.
     """
-    with uncollected():
+    with collector_waits():
         state = SCHEDULER_SNAPSHOT.recalled(log, path, new_state)
         if state is None:
             state = new_state()
@@ -237,7 +236,7 @@ def folded_state(
 
 def folded_outbox(log: ReadableLog, path: Path | None = None) -> Dispatcher:
     """The outbox at the end of the log: from the snapshot in `path` on, if that can be used."""
-    with uncollected():
+    with collector_waits():
         dispatcher = OUTBOX_SNAPSHOT.recalled(log, path)
         if dispatcher is None:  # not `or`: a dispatcher without notices has the length 0
             dispatcher = OUTBOX_SNAPSHOT.blank(log)
@@ -272,7 +271,7 @@ def with_snapshots(verification: Verification, log: ReadableLog, folder: Path) -
     """
     if not verification.ok or verification.without_key:
         return verification
-    with uncollected():
+    with collector_waits():
         wrong = [
             *SCHEDULER_SNAPSHOT.findings(log, folder / SCHEDULER_SNAPSHOT.name),
             *OUTBOX_SNAPSHOT.findings(log, folder / OUTBOX_SNAPSHOT.name),
@@ -282,7 +281,7 @@ def with_snapshots(verification: Verification, log: ReadableLog, folder: Path) -
 
 def drop_drifted(log: ReadableLog, folder: Path) -> list[Finding]:
     """Delete each snapshot that differs from the fold of the log, and return why. The next one folds the whole log."""
-    with uncollected():
+    with collector_waits():
         findings = []
         for kind in (SCHEDULER_SNAPSHOT, OUTBOX_SNAPSHOT):
             wrong = list(kind.findings(log, folder / kind.name))
@@ -373,15 +372,3 @@ def _without_docstrings(schema: Any) -> Any:
 def _number(folded: _Folded, last: int | None) -> int | None:
     """How many records follow what is folded, up to position `last`; None for all."""
     return None if last is None else max(0, last - folded.position)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Switch the cyclic garbage collector off: it would visit a million new objects again and again, and find none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

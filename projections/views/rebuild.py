@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...events import Recorded
+from ...events.collector import collector_waits
 from ...events.errors import HistoryMissing, LogCorrupt
 from ...events.existence import exists
 from ...events.log.event_log import ReadableLog, ReportProgress
@@ -17,7 +18,6 @@ from ...events.system_events import UserErased
 from ..errors import ViewsDamaged, ViewsFailed
 from . import schema
 from .checksums import sound
-from .collector import collector_waits
 from .forgotten import refuse_torn
 from .writer import TaskViews
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ...events import Recorded, TaskState
+from ...events.collector import collector_waits
 from ...events.existence import exists
 from ...events.log.files import create_private, refuse_non_files
 from ...events.log.inserting import insert_rows
@@ -18,7 +19,6 @@ from ..errors import ViewsDamaged, ViewsFailed, ViewsGap
 from ..notices import log_id
 from . import schema
 from .checksums import is_damage, sound, teach
-from .collector import collector_waits
 from .ctrl_c import heeding_ctrl_c
 from .dependants import write_dependants
 from .fold import Change, Tally, fold_batch, touched

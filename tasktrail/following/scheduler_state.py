@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 from ..actors.core.limits import Limits
 from ..actors.core.state import Running, SchedulerState
 from ..actors.core.unit_of_work import UnitOfWork
-from ..actors.snapshots import SCHEDULER_SNAPSHOT, loader, uncollected
+from ..actors.snapshots import SCHEDULER_SNAPSHOT, loader
 from ..events import Completed, Recorded, TaskState
 from ..events.clock import Clock
+from ..events.collector import collector_waits
 from ..events.errors import LogUnreachable, NotReady
 from ..events.log.event_log import ReportProgress
 from ..events.log.log_reader import LogReader
@@ -113,7 +114,7 @@ class FollowedState(Observer):
             self._log = log
             state, self._state = self._state, None  # a state left in the middle of a record is never used again
         if state is None or state.position > position:  # without the lock: callers meanwhile get `NotReady` at once
-            with uncollected():
+            with collector_waits():
                 state = self._begin(log)
         self._fold(state, log, position, progress)
         if state.position < position:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from histories import Journal
 
+from tasktrail.events.collector import collector_waits
 from tasktrail.projections import TaskViews
 from tasktrail.projections.views import writer
-from tasktrail.projections.views.collector import collector_waits
 from tasktrail.projections.views.fold import fold_batch
 
 
@@ -47,7 +47,7 @@ def test_it_is_left_off_where_it_was_off() -> None:
 
 _FORKED = """
 import gc, os
-from tasktrail.projections.views.collector import collector_waits
+from tasktrail.events.collector import collector_waits
 
 def works_in_child():
     if child := os.fork():

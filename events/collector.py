@@ -11,7 +11,7 @@ _waiting: list[object] = []
 
 @contextmanager
 def collector_waits() -> Iterator[None]:
-    """For work of a few seconds at most that makes many objects, of which none refer to each other in a circle."""
+    """For work that makes many objects, of which none refer to each other in a circle: it would visit them in vain."""
     if not gc.isenabled():  # another thread does such work, or the user wants it so
         yield
         return
