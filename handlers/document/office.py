@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -124,5 +125,7 @@ def _box_notes(boxes: list[str]) -> list[str]:
     if not boxes:
         return []
     some = " ".join(one if one.isprintable() else f"U+{ord(one):04X}" for one in boxes[:_MOST_NAMED])
-    lost = f"{len(boxes):,} {plural(len(boxes), 'character')} of it, drawn as boxes or not at all"
+    # All that a font lacks have one glyph, and those for private use may be known by it alone: then only the first is.
+    more = " or more" if any(unicodedata.category(one) == "Co" for one in boxes) else ""
+    lost = f"{len(boxes):,} {plural(len(boxes), 'character')} of it{more}, drawn as boxes or not at all"
     return [f"no font on this machine has {lost}, such as {some}"]
