@@ -138,7 +138,8 @@ def _check_single(value: object, field: str) -> None:
             if not isfinite(value):
                 raise InvalidValue(f"{field} holds {value}, which JSON cannot represent", field=field)
         case _:
-            raise InvalidValue(f"{field} holds a {type(value).__name__}, which JSON cannot represent", field=field)
+            kind = type(value).__name__
+            raise InvalidValue(f"{field} holds a Python {kind}, which JSON cannot represent", field=field)
 
 
 def check_task_id(task_id: object) -> None:

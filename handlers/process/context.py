@@ -277,7 +277,7 @@ def plain_json(value: Any, limit: int, what: str) -> bytes:
 def _refuse_sets(value: Any, what: str) -> None:
     """Refuse sets: the converter would make lists of them, whose order differs from process to process."""
     if isinstance(value, set | frozenset):
-        raise BadAnswer(f"{what} holds a {type(value).__name__}, which JSON cannot represent")
+        raise BadAnswer(f"{what} holds a Python {type(value).__name__}, which JSON cannot represent")
     if isinstance(value, msgspec.Struct):
         value = [getattr(value, name) for name in value.__struct_fields__]
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():

@@ -167,6 +167,7 @@ _KIND_WORDS = {
     "null": "null",
 }
 _GOT = {**_KIND_WORDS, "float": "a number with a fraction"}
+_ODD = "a Python object that JSON cannot represent"
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _PARTS = {"str": "characters", "array": "entries", "object": "entries"}
 _NAMED = (BatchName, LocalName, UserKey, ScheduleName, SourceName, TraceContext, RateName, RateText)
@@ -218,7 +219,8 @@ def _clause(text: str) -> str:
         return f"has to be {_PATTERNS[pattern]}" if pattern in _PATTERNS else f"has to match {pattern}"
     if match := _KIND.fullmatch(text):
         kinds = " or ".join(_KIND_WORDS.get(kind, kind) for kind in match[1].split(" | "))
-        return f"has to be {kinds}, not {_GOT.get(match[2], match[2])}" if match[2] else f"has to be {kinds}"
+        got = _ODD if match[1] == match[2] else _GOT.get(match[2], match[2])  # a class of Python's is an `object`, too
+        return f"has to be {kinds}, not {got}" if got else f"has to be {kinds}"
     return ""
 
 

@@ -227,3 +227,10 @@ def test_an_operator_is_asked_for_an_exception_only_if_one_helps(address: str, *
         check_receivers(CreateTask(type="t", notify_webhook=address), ())
     assert ("allow_endpoints" in told.value.advice) == allowing_helps
     assert "https" in told.value.advice
+
+
+def test_an_object_of_python_s_is_not_called_what_is_expected() -> None:
+    with pytest.raises(
+        InvalidValue, match=r"^options has to be an object, not a Python object that JSON cannot represent"
+    ):
+        validated(CreateTask(type="t", options=object()))  # type: ignore[arg-type]  # what is tried

@@ -184,7 +184,7 @@ def test_a_repeated_command_is_answered_as_before_by_a_log_that_has_the_digest_o
     ("value", "said"),
     [
         ("\ud800", "half of a surrogate pair"),
-        (object(), "holds a object, which JSON cannot represent"),
+        (object(), "holds a Python object, which JSON cannot represent"),
         (nested(5000), "nested deeper than 32 levels"),
     ],
     ids=["text", "object", "depth"],
