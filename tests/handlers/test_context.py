@@ -138,7 +138,7 @@ def test_saving_raises_when_the_attempt_is_to_end_first() -> None:
 
 @pytest.mark.parametrize("value", [{"a": {1, 2}}, {"a": [({"b": frozenset("x")},)]}, Checkpoint(data={"seen": {1}})])
 def test_a_set_is_no_json_and_not_taken_for_a_list(value: Any) -> None:
-    with pytest.raises(BadAnswer, match=r"The result holds a (frozen)?set"):
+    with pytest.raises(BadAnswer, match=r"The result holds a Python (frozen)?set"):
         plain_json(value, 1000, "The result")
 
 

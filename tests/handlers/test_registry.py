@@ -265,7 +265,7 @@ def test_a_name_by_which_no_filter_finds_its_tasks_is_refused_where_it_is_declar
     [
         ({"label": "\ud800"}, "defaults.label is not valid text"),
         ({"requires": {"zone": "\ud800"}}, "defaults.requires.zone is not valid text"),
-        ({"options": {"size": object()}}, "defaults.options.size holds a object"),
+        ({"options": {"size": object()}}, "defaults.options.size holds a Python object"),
         ({"label": "\x1b[31m"}, "defaults.label holds a control character"),
         ({"depends_on": (1,)}, "defaults cannot hold depends_on, which each task has of its own"),
         ({"type": "other"}, "defaults cannot hold type, which each task has of its own"),
