@@ -19,17 +19,24 @@ _UNANSWERED = """
     WHERE position > ? AND command_id != '' AND NOT (command_id GLOB 'schedule:*' AND actor GLOB 'schedule:*')
         AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.command_id = events.command_id)
     GROUP BY command_id
-    HAVING NOT EXISTS (SELECT 1 FROM events AS next WHERE next.position = last + 1 AND next.event = 'stub')
+    HAVING NOT EXISTS (
+        SELECT 1 FROM events AS own JOIN events AS next ON next.position = own.position + 1
+        WHERE own.position = last AND next.event = 'stub' AND next.recorded_at = own.recorded_at
+    )
     ORDER BY 1
 """
-"""Commands of a schedule have no answer, as nobody waits for one. An answer points at its command's last record."""
+"""Commands of a schedule have no answer, as nobody waits for one.
+
+An answer points at its command's last record. If that was dropped, so was the answer: a stub of the same time may have
+been this record, as all records of a command have one time.
+"""
 _MISLED = """
     SELECT answers.position, answers.command_id, events.command_id FROM answers
     LEFT JOIN events ON events.position = answers.position
     WHERE answers.position > ? AND events.command_id IS NOT answers.command_id
 """
 _ANSWER_TO = "SELECT 1 FROM answers WHERE command_id = ?"
-_EVENT_AT = "SELECT event FROM events WHERE position = ?"
+_EVENT_AND_TIME = "SELECT event, recorded_at FROM events WHERE position = ?"
 _SUMMED = "SELECT command_id, digest, task_id, position, sum FROM answers"
 _ANSWERED = """
     SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
@@ -88,15 +95,15 @@ def unanswered(conn: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     Raises `sqlite3.Error`, and `LogCorrupt` if an archive cannot be read.
     """
     missing = dict[str, int]()
-    until, command_id = 0, ""
+    until, command_id, time = 0, "", ""
     for row in Archives(conn).rows():
         caused_by = "" if _is_of_a_schedule(row) else row[7]
         if command_id and caused_by != command_id:
-            _note_if_unanswered(conn, missing, command_id, until, is_stub=row[3] == STUB)
-        until, command_id = row[0], caused_by
+            _note_if_unanswered(conn, missing, command_id, until, may_lack=row[3:5] == (STUB, time))
+        until, command_id, time = row[0], caused_by, row[4]
     if command_id:
-        follows = conn.execute(_EVENT_AT, (until + 1,)).fetchone()
-        _note_if_unanswered(conn, missing, command_id, until, is_stub=follows == (STUB,))
+        follows = conn.execute(_EVENT_AND_TIME, (until + 1,)).fetchone()
+        _note_if_unanswered(conn, missing, command_id, until, may_lack=follows == (STUB, time))
     yield from ((position, command_id) for command_id, position in missing.items())
     yield from map(_in_utf_8, _rows(conn, _UNANSWERED, (until,)))
 
@@ -106,11 +113,11 @@ def _is_of_a_schedule(row: tuple[Any, ...]) -> bool:
 
 
 def _note_if_unanswered(
-    conn: sqlite3.Connection, missing: dict[str, int], command_id: str, last: int, *, is_stub: bool
+    conn: sqlite3.Connection, missing: dict[str, int], command_id: str, last: int, *, may_lack: bool
 ) -> None:
-    """Note a command without an answer. `is_stub`: a stub follows its last record, so its answer was dropped, too."""
+    """Note a command without an answer. `may_lack`: a stub of the same time follows its last record."""
     missing.pop(command_id, None)
-    if not is_stub and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
+    if not may_lack and not conn.execute(_ANSWER_TO, (command_id,)).fetchone():
         missing[command_id] = last
 
 

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from forgery import forging, opened, put_endless_view
 from histories import BEGIN, Journal, random_history, with_two_drops
 from sqlite_utils import Database
 
-from tasktrail.events import Cancelled, Completed, Created, Event, Fact, Failed, Retried, Started
+from tasktrail.events import Cancelled, CancelTask, Completed, Created, Event, Fact, Failed, Retried, Started
 from tasktrail.events.errors import LogCorrupt, LogTooNew
 from tasktrail.events.log.chain import GENESIS, link
 from tasktrail.events.log.keys import Keys
@@ -388,6 +388,26 @@ def test_a_deleted_answer_is_found_where_it_was_due(folder: Path) -> None:
         [[position]] = conn.execute("DELETE FROM answers WHERE command_id = 'create-0' RETURNING position")
     found = checked(folder)
     assert [(finding.position, finding.code) for finding in found.findings] == [(position, "answer")]
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+@pytest.mark.parametrize(("seconds", "due"), [(0, []), (1, [(1, "answer")])])
+def test_a_deleted_answer_is_found_before_a_stub_of_another_time(
+    tmp_path: Path, *, is_archived: bool, seconds: int, due: list[tuple[int, str]]
+) -> None:
+    """The stub may have been of the same command, which would have had no answer any more, only at the same time."""
+    with closing(SqliteEventLog(tmp_path / "log.db", now=BEGIN)) as log:
+        journal = Journal(log)
+        journal.create(command_id="kept")
+        journal.at += timedelta(seconds=seconds)
+        gone = journal.create(command_id="gone")
+        journal.send(CancelTask(task_id=gone))
+        journal.forget(gone)
+        if is_archived:
+            archive(journal, len(journal.records) - 1)
+    assert checked(tmp_path, views=False).findings == ()
+    by_hand(tmp_path / "log.db", "DELETE FROM answers WHERE command_id = 'kept'")
+    assert [(one.position, one.code) for one in checked(tmp_path, views=False).findings] == due
 
 
 def test_a_time_in_the_future_is_one_finding_and_not_one_for_each_record_behind_it(folder: Path) -> None:

@@ -57,10 +57,17 @@ _UNANSWERED = """
         GROUP BY command_id
     ) AS caused
     WHERE NOT EXISTS (SELECT 1 FROM tasktrail.answers WHERE answers.command_id = caused.command_id)
-        AND NOT EXISTS (SELECT 1 FROM tasktrail.events AS next WHERE next.position = last + 1 AND next.event = 'stub')
+        AND NOT EXISTS (
+            SELECT 1 FROM tasktrail.events AS own JOIN tasktrail.events AS next ON next.position = own.position + 1
+            WHERE own.position = last AND next.event = 'stub' AND next.recorded_at = own.recorded_at
+        )
     ORDER BY 1
 """
-"""Commands of a schedule have no answer, as nobody waits for one. An answer points at its command's last record."""
+"""Commands of a schedule have no answer, as nobody waits for one.
+
+An answer points at its command's last record. If that was dropped, so was the answer: a stub of the same time may have
+been this record, as all records of a command have one time.
+"""
 _ANSWERED = """
     SELECT answers.command_id, answers.task_id, answers.position, events.command_id,
         events.task_id, events.event, events.data, answers.digest,
