@@ -24,7 +24,7 @@ install = @log=$(1)/pip.log; : >$$log; shown=; seconds=0; \
 	else tail -n 30 $$log >&2; echo "These are the last lines of $$log" >&2; fi; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations sim fuzz photos corpus ci long newest pins golden python-page cluster-demo clean
+.PHONY: help setup demo test test-all test-postgresql test-replicas moving test-ray spread-model test-browser screenshots check coverage bench gallery estimates crash crash-types crash-cluster attack mutations mutations-postgresql sim fuzz photos corpus ci long newest pins golden python-page cluster-demo clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -78,7 +78,7 @@ test-replicas: $(POSTGRESQL_READY) ## Lose the primary of the log's database, an
 moving: $(POSTGRESQL_READY) ## Move a log of N tasks into PostgreSQL and back, and compare hashes, answers and views (N=1000000)
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks $(or $(N),1000000)
 
-ON_POSTGRESQL := tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py tests/tasktrail/test_readers.py tests/tasktrail/test_database_lost.py -k "postgresql or migrate or standby or readers or primary_that_is_killed"
+ON_POSTGRESQL := tests/contract/test_event_log.py tests/contract/test_postgresql_log.py tests/tasktrail/test_on_postgresql.py tests/tasktrail/test_migrate.py tests/tasktrail/test_standby.py tests/tasktrail/test_readers.py tests/tasktrail/test_database_lost.py tests/proof/test_mutations.py -k "postgresql or migrate or standby or readers or primary_that_is_killed"
 test-postgresql: $(POSTGRESQL_READY) ## Run the tests of a log on PostgreSQL, and a short kill campaign on it; its server comes by pip
 	$(BIN)/pytest -n 2 $(ON_POSTGRESQL) $(ARGS) || $(BIN)/pytest $(ON_POSTGRESQL) --last-failed --last-failed-no-failures none $(ARGS)
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/moving.py --tasks 2000
@@ -151,6 +151,9 @@ attack: $(READY) ## Attack a service and its files from outside (ARGS="--short -
 
 mutations: $(READY) ## Change sealed logs in every way, and hold them against their seals (N=5000 SEED=1)
 	PYTHONPATH=tests/support $(BIN)/python tests/proof/mutations.py --mutations $(or $(N),5000) --seed $(or $(SEED),1)
+
+mutations-postgresql: $(POSTGRESQL_READY) ## The same for a log on PostgreSQL (N=2000 SEED=1)
+	PYTHONPATH=tests/support $(BIN)/python tests/proof/postgresql_mutations.py --mutations $(or $(N),2000) --seed $(or $(SEED),1)
 
 sim: $(READY) ## Play the core in simulated worlds full of faults (SEED=1 STEPS=100000)
 	$(BIN)/python tests/simulation/simulate.py --seed $(or $(SEED),1) --steps $(or $(STEPS),100000)

@@ -220,81 +220,80 @@ class Change(NamedTuple):
     def wal(self) -> Path:
         return self.folder / "log.db-wal"
 
-    def any_row(self) -> int:
-        return self.chance.randrange(len(self.world.rows))
-
 
 Mutation: TypeAlias = Callable[[Change], None]
 
 
-def another_value(change: Change, rows: Rows) -> None:
-    row, column = rows[change.any_row()], change.chance.randrange(1, len(COLUMNS))
+def any_row(chance: random.Random, rows: Rows) -> int:
+    return chance.randrange(len(rows))
+
+
+def another_value(chance: random.Random, rows: Rows) -> None:
+    row, column = rows[any_row(chance, rows)], chance.randrange(1, len(COLUMNS))
     old = row[column]
     if isinstance(old, int):
-        row[column] = old + change.chance.choice((1, -1, 7))
+        row[column] = old + chance.choice((1, -1, 7))
     else:
-        place = change.chance.randrange(len(old) + 1)
-        row[column] = (
-            old[:place] + change.chance.choice(("x", "7", " ", '"')) + old[place + change.chance.randrange(2) :]
-        )
+        place = chance.randrange(len(old) + 1)
+        row[column] = old[:place] + chance.choice(("x", "7", " ", '"')) + old[place + chance.randrange(2) :]
 
 
-def another_time(change: Change, rows: Rows) -> None:
-    row = rows[change.any_row()]
+def another_time(chance: random.Random, rows: Rows) -> None:
+    row = rows[any_row(chance, rows)]
     at = COLUMNS.index("recorded_at")
     row[at] = row[at].replace("2026-", "2025-")
 
 
-def one_removed(change: Change, rows: Rows) -> None:
-    del rows[change.any_row()]
+def one_removed(chance: random.Random, rows: Rows) -> None:
+    del rows[any_row(chance, rows)]
 
 
-def several_removed(change: Change, rows: Rows) -> None:
-    begin = change.any_row()
-    del rows[begin : begin + change.chance.randrange(2, 20)]
+def several_removed(chance: random.Random, rows: Rows) -> None:
+    begin = any_row(chance, rows)
+    del rows[begin : begin + chance.randrange(2, 20)]
 
 
-def a_task_removed(change: Change, rows: Rows) -> None:
-    gone = change.chance.choice(rows)[1]
+def a_task_removed(chance: random.Random, rows: Rows) -> None:
+    gone = chance.choice(rows)[1]
     rows[:] = [row for row in rows if row[1] != gone]
 
 
-def last_records_of_a_task_removed(change: Change, rows: Rows) -> None:
-    at = rows[change.any_row()]
+def last_records_of_a_task_removed(chance: random.Random, rows: Rows) -> None:
+    at = rows[any_row(chance, rows)]
     rows[:] = [row for row in rows if row[1] != at[1] or row[0] < at[0]]
 
 
-def one_put_in(change: Change, rows: Rows) -> None:
-    copied = list(change.chance.choice(rows))
+def one_put_in(chance: random.Random, rows: Rows) -> None:
+    copied = list(chance.choice(rows))
     copied[1] = len({row[1] for row in rows}) + 1  # a task that did not exist
     copied[2] = 1
-    rows.insert(change.any_row(), copied)
+    rows.insert(any_row(chance, rows), copied)
 
 
-def one_put_in_of_the_service(change: Change, rows: Rows) -> None:
+def one_put_in_of_the_service(chance: random.Random, rows: Rows) -> None:
     of_service = [row for row in rows if row[1] == 0]
     if of_service:
-        copied = list(change.chance.choice(of_service))
+        copied = list(chance.choice(of_service))
         copied[2] = max(row[2] for row in of_service) + 1
-        rows.insert(change.any_row(), copied)
+        rows.insert(any_row(chance, rows), copied)
 
 
-def two_exchanged(change: Change, rows: Rows) -> None:
-    one, other = change.any_row(), change.any_row()
+def two_exchanged(chance: random.Random, rows: Rows) -> None:
+    one, other = any_row(chance, rows), any_row(chance, rows)
     rows[one], rows[other] = rows[other], rows[one]
 
 
-def end_cut(change: Change, rows: Rows) -> None:
-    del rows[change.any_row() :]
+def end_cut(chance: random.Random, rows: Rows) -> None:
+    del rows[any_row(chance, rows) :]
 
 
-def end_rewritten(change: Change, rows: Rows) -> None:
-    at = change.any_row()
+def end_rewritten(chance: random.Random, rows: Rows) -> None:
+    at = any_row(chance, rows)
     for row in rows[at:]:
         row[COLUMNS.index("actor")] = "another"
 
 
-def all_rewritten(_change: Change, rows: Rows) -> None:
+def all_rewritten(_chance: random.Random, rows: Rows) -> None:
     for row in rows:
         row[COLUMNS.index("reason")] += "."
 
@@ -305,12 +304,12 @@ INSIDER = (
 )
 
 
-def by_insider(how: Callable[[Change, Rows], None]) -> Mutation:
+def by_insider(how: Callable[[random.Random, Rows], None]) -> Mutation:
     """Rows are changed, and the whole chain is made anew."""
 
     def mutate(change: Change) -> None:
         with suppress(sqlite3.IntegrityError):  # two unique indexes stop even the insider, half-way
-            chained_anew(change.log, lambda rows: how(change, rows))
+            chained_anew(change.log, lambda rows: how(change.chance, rows))
 
     return mutate
 
@@ -324,9 +323,10 @@ def sealed_anew(change: Change) -> None:
 
 def with_a_shell(change: Change) -> None:
     """A statement runs, and the chain stays as it is."""
-    position, other = change.any_row() + 1, change.any_row() + 1
+    rows = change.world.rows
+    position, other = any_row(change.chance, rows) + 1, any_row(change.chance, rows) + 1
     column = change.chance.choice(COLUMNS[1:])
-    old = change.world.rows[position - 1][COLUMNS.index(column)]
+    old = rows[position - 1][COLUMNS.index(column)]
     new = old + 1 if isinstance(old, int) else f"{old}x"
     statement, values = change.chance.choice(
         (
@@ -675,11 +675,15 @@ def first_that_differs(world: World, path: Path) -> int | None:
     rows = rows_of(path)
     if rows is None:
         return 1
-    rows = rows[: found_by_position(path, len(rows))]
-    for position, (one, other) in enumerate(zip(world.rows, rows, strict=False), 1):
+    return first_other(world.rows, rows[: found_by_position(path, len(rows))])
+
+
+def first_other(due: Rows, rows: Rows) -> int | None:
+    """The same for records that can be read."""
+    for position, (one, other) in enumerate(zip(due, rows, strict=False), 1):
         if one != other and not _is_left_of(one, other, rows[position - 2][-1] if position > 1 else GENESIS):
             return position
-    return None if len(rows) == len(world.rows) else min(len(rows), len(world.rows)) + 1
+    return None if len(rows) == len(due) else min(len(rows), len(due)) + 1
 
 
 def _is_left_of(stub: list[Any], record: list[Any], before: bytes) -> bool:
