@@ -140,14 +140,14 @@ def kinds_of(path: Path) -> tuple[Kind, ...]:
 def readers_of_another_kind(path: Path, accepts: tuple[Kind, ...]) -> str:
     """A clause that names the built-in types for the file, if it is of none of the kinds that a type `accepts`."""
     try:
-        kind = kind_of(path) if accepts else None
+        kinds = kinds_of(path) if accepts else ()
     except OSError:
         return ""
-    if kind is None or kind in accepts:
+    if not kinds or not set(kinds).isdisjoint(accepts):
         return ""
-    *others, last = READERS[kind]
+    *others, last = READERS[kinds[0]]
     names = f"{', '.join(others)} and {last} read" if others else f"{last} reads"
-    return f"it is {_IN_WORDS[kind]}, which {names}"
+    return f"it is {_IN_WORDS[kinds[0]]}, which {names}"
 
 
 def _kind(head: bytes, suffix: str) -> Kind | None:

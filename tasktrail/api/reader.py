@@ -110,11 +110,12 @@ class Questions:
 
     def check_types(self, filters: TaskFilters) -> None:
         """Raise `UnknownType` for a type that neither a handler nor the log knows: an empty list would hide it."""
-        registry = self.source.registry
-        strange = [name for name in values_of(filters.type) if name not in registry]
+        # Without a service, to ask for the registry loads it, which takes long: not where no type is named.
+        strange = [name for name in values_of(filters.type) if name not in self.source.registry]
         used = self.source.ask(lambda views: views.types()) if strange else ()
         for name in strange:
             if name not in used:
+                registry = self.source.registry
                 known = [*used, *(task_type.name for task_type in registry)]
                 raise unknown_type(name, known, registry.errors, registry.presets, status=NOT_THERE)
 

@@ -307,6 +307,17 @@ class GivenTextParam(click.ParamType[str]):
         return str(value)
 
 
+class TaskOrPathParam(click.ParamType[int | Path]):
+    """The number of a task, or the path of what it has made. A file whose name is a number needs its `./`."""
+
+    name = "task id|path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Path:
+        """Read digits as a number, anything else as a path."""
+        text = GivenTextParam().convert(value, param, ctx)
+        return TASK_ID.convert(text, param, ctx) if text.isascii() and text.isdecimal() else Path(text)
+
+
 class FolderParam(GivenPathParam):
     """A folder, as the service will understand it."""
 

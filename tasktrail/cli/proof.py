@@ -12,7 +12,7 @@ from ..events.counted import counted, plural
 from ..events.existence import exists
 from .command import CliCommand, pass_session
 from .failing import CHECK_FAILED, DONE, complain, keeping
-from .parameters import TASK_ID, GivenPathParam, GivenTextParam, TargetParam
+from .parameters import TASK_ID, GivenPathParam, GivenTextParam, TargetParam, TaskOrPathParam
 from .session import Sealing, Session, require_stamps
 from .terminal import for_stream, plain, print_json, say
 
@@ -211,7 +211,7 @@ def prove_command(
         ("tasktrail provenance 7 --out task-7.intoto.json", "the statement of task 7, signed, for others"),
     ],
 )
-@click.argument("made", type=GivenTextParam(), metavar="ID|FILE")
+@click.argument("made", type=TaskOrPathParam(), metavar="ID|FILE")
 @click.option(
     "--out",
     metavar="FILE",
@@ -219,7 +219,7 @@ def prove_command(
     help="Write the statement to FILE; -: to standard output, as --json does",
 )
 @pass_session
-def provenance_command(session: Session, made: str, out: Path | None) -> None:
+def provenance_command(session: Session, made: int | Path, out: Path | None) -> None:
     """Show how and from what an output was made: an in-toto statement with SLSA provenance, signed (DSSE).
 
     A file, or a folder of files, is found by its SHA-256, wherever it is now. The statement names the task, and the
@@ -228,8 +228,7 @@ def provenance_command(session: Session, made: str, out: Path | None) -> None:
     """
     import msgspec
 
-    wanted = int(made) if made.isascii() and made.isdecimal() else Path(made)
-    envelope = session.environment.provenance(session, wanted)
+    envelope = session.environment.provenance(session, made)
     written = msgspec.json.encode(envelope)
     if out is not None and out != _STANDARD_OUTPUT:
         _write(out, written)

@@ -88,6 +88,8 @@ def test_a_name_speaks_of_a_kind(name: str, kind: str | None) -> None:
         (b"%PDF-1.7", "report.mp4", ("video",), "it is a document, which document_preview and document_convert read"),
         (b"\xff\xd8\xff", "a", ("audio", "video"), "it is an image, which image_thumbnail and image_convert read"),
         (b"\xff\xd8\xff", "a", ("image",), ""),
+        (b"GIF89a", "cut.gif", ("video",), ""),  # it may hold moving pictures
+        (b"GIF89a", "a.gif", ("document",), "it is an image, which image_thumbnail and image_convert read"),
         (b"\xff\xd8\xff", "a", (), ""),  # a type that reads any file
         (b"garbage", "a.jpg", ("video",), ""),
     ],

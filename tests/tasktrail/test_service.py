@@ -804,6 +804,14 @@ def test_a_mistyped_type_is_no_filter_and_one_that_is_gone_still_is(open_service
             service.retry_tasks(TaskFilters(type="ecko"))
 
 
+def test_a_list_of_tasks_of_any_type_loads_no_types(service: TaskService, tmp_path: Path) -> None:
+    """Without a service each command would load them anew."""
+    service.create_task(type="echo")
+    service.close()
+    with Reader(tmp_path / "data", load=lambda: pytest.fail("the types were loaded")) as reader:
+        assert reader.list_tasks()[1] == 1
+
+
 def test_a_share_of_the_disk_is_kept_free_with_and_without_a_service(service: TaskService, tmp_path: Path) -> None:
     kept = min(1024**3, shutil.disk_usage(tmp_path).total // 100)
     running = service.limits().limits

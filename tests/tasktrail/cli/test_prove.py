@@ -318,6 +318,12 @@ def test_a_file_of_another_machine_is_looked_up_by_name(cli: Callable[..., Any])
     assert "`tasktrail list --search 'small one.jpg'`" in " ".join(told.err.split())
 
 
+@pytest.mark.parametrize("number", ["0", "9" * 20, "9" * 5000])
+def test_provenance_tells_that_no_task_has_such_a_number(cli: Callable[..., Any], data: Path, number: str) -> None:
+    told = cli("provenance", number, "--data", str(data))
+    assert (told.code, "is not the number of a task." in " ".join(told.err.split())) == (2, True)
+
+
 def test_an_address_of_no_time_authority_is_refused_before_anything_is_sealed(
     cli: Callable[..., Any], data: Path
 ) -> None:
