@@ -527,6 +527,12 @@ SLY_TRIGGER = """
     CREATE TRIGGER sly BEFORE INSERT ON tasktrail.answers FOR EACH ROW EXECUTE FUNCTION tasktrail.keep_none()
 """
 
+FOREIGN_KEY = """
+    CREATE TABLE tasktrail.sly (id BIGINT PRIMARY KEY);
+    INSERT INTO tasktrail.sly VALUES (1);
+    ALTER TABLE tasktrail.answers ADD FOREIGN KEY (task_id) REFERENCES tasktrail.sly ON DELETE CASCADE
+"""
+
 
 @pytest.mark.parametrize(
     ("statement", "said"),
@@ -556,6 +562,7 @@ SLY_TRIGGER = """
             "CREATE TABLE tasktrail.more () INHERITS (tasktrail.answers)",
             "table tasktrail.more inherits from table answers: its rows are read as well",
         ),
+        (FOREIGN_KEY, "answers refers to table tasktrail.sly: its rows may be changed or deleted with those"),
         (
             "UPDATE tasktrail.migrations SET number = 7",
             r"the migrations that were applied have the numbers \[7\], not \[1\]",

@@ -145,10 +145,18 @@ _FIND_FOREIGN = """
     UNION ALL
     SELECT format('table %%s inherits from table %%s: its rows are read as well', inhrelid::regclass, relname)
     FROM ours JOIN pg_inherits ON inhparent = ours.oid
+    UNION ALL
+    SELECT format('table %%s refers to table %%s.%%s: its rows may be changed or deleted with those of that one',
+        ours.relname, relnamespace::regnamespace, other.relname)
+    FROM ours JOIN pg_constraint ON conrelid = ours.oid AND contype = 'f'
+        JOIN pg_class AS other ON other.oid = confrelid
     ORDER BY 1
 """
-"""What others have added by which records or answers may be changed, hidden or made up. Internal triggers are those of
-references to a table, which change nothing in it."""
+"""What others have added by which records or answers may be changed, hidden or made up.
+
+Internal triggers are those of references: from a table to another one, which is told as such, or to a table, which
+change nothing in it.
+"""
 
 
 def has_log(conn: Conn) -> bool:
