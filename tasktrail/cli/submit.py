@@ -53,6 +53,8 @@ def submit_command(
 ) -> int:
     """Send a new task to the running service; it is durable when this returns.
 
+    It does not wait for the task's end: `tasktrail watch ID` does, and `tasktrail run` sends a task and waits.
+
     With --from every line is a command such as {"command": "create_task", "type": ...}. Each is answered, in order and
     as soon as it is durable, by a line of JSON: {"task_id", "position", "command_id"}, or a problem with "code" and
     "detail". A refused line does not stop the others; the exit code is then 1.
