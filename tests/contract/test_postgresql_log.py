@@ -520,6 +520,14 @@ OTHER_INDEX = """
     DROP INDEX tasktrail.one_end_a_life;
     CREATE UNIQUE INDEX one_end_a_life ON tasktrail.events (task_id, life, version)
 """
+OTHER_ROWS = """
+    DROP INDEX tasktrail.one_end_a_life;
+    CREATE UNIQUE INDEX one_end_a_life ON tasktrail.events (task_id, life) WHERE terminal = 2
+"""
+OTHER_EXPRESSION = """
+    DROP INDEX tasktrail.adjustments;
+    CREATE INDEX adjustments ON tasktrail.events ((length(data))) WHERE event = 'adjusted'
+"""
 
 
 SLY_TRIGGER = """
@@ -548,6 +556,8 @@ FOREIGN_KEY = """
             OTHER_INDEX,
             "index one_end_a_life is missing, invalid, or not as it was made",
         ),
+        (OTHER_ROWS, "index one_end_a_life is missing, invalid, or not as it was made"),
+        (OTHER_EXPRESSION, "index adjustments is missing, invalid, or not as it was made"),
         ("DROP INDEX tasktrail.one_version_once", "index one_version_once is missing"),
         (SLY_TRIGGER, "trigger sly of table answers does not belong there"),
         (
@@ -585,6 +595,17 @@ def test_what_was_changed_behind_the_log_is_found_at_the_start(place: Path, stat
         opened(place)
     with closing(read_log(place)) as reader:
         assert len(list(reader.faults())) == 1
+
+
+def test_a_setting_of_the_function_that_refuses_changes_is_found(place: Path) -> None:
+    """With another search path, its `=` may be someone else's."""
+    opened(place).close()
+    run(place, "ALTER FUNCTION tasktrail.refuse_change() SET search_path = public, pg_catalog")
+    with closing(read_log(place)) as reader:
+        assert [fault.message.split(" is ")[0] for fault in reader.faults()] == [
+            "trigger events_are_not_changed",
+            "trigger events_are_not_cut",
+        ]
 
 
 # --- what a damaged or altered database answers ----------------------------------------------------------------------

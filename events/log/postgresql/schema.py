@@ -92,16 +92,25 @@ _TABLES = {
 }
 """Name → the types of its columns, none of which may be null."""
 _INDEXES = {
-    "events_pkey": (True, "events", "1", False),
-    "one_version_once": (True, "events", "2 3", False),
-    "one_end_a_life": (True, "events", "2 12", True),
-    "adjustments": (False, "events", "0", True),
-    "drops": (False, "events", "1", True),
-    "answers_pkey": (True, "answers", "1", False),
-    "epochs_pkey": (True, "epochs", "1", False),
-    "owner_pkey": (True, "owner", "1", False),
+    "events_pkey": (True, "events", "1", None, None),
+    "one_version_once": (True, "events", "2 3", None, None),
+    "one_end_a_life": (True, "events", "2 12", None, "(terminal = 1)"),
+    "adjustments": (
+        False,
+        "events",
+        "0",
+        "(((data)::json ->> 'task_id'::text))::bigint",
+        "(event = 'adjusted'::text)",
+    ),
+    "drops": (False, "events", "1", None, "(event = 'tasks_forgotten'::text)"),
+    "answers_pkey": (True, "answers", "1", None, None),
+    "epochs_pkey": (True, "epochs", "1", None, None),
+    "owner_pkey": (True, "owner", "1", None, None),
 }
-"""Name → whether it is unique, its table, the numbers of its columns, and whether it covers only some rows."""
+"""Name → whether it is unique, its table, the numbers of its columns (0: the expression), the expression, its rows.
+
+Expressions are as PostgreSQL writes them.
+"""
 _TRIGGERS = {"events_are_not_changed": 1 + 2 + 8 + 16, "events_are_not_cut": 2 + 32}
 """Name → when it fires, in PostgreSQL's bits: each row 1, before 2, DELETE 8, UPDATE 16, TRUNCATE 32."""
 _FIND_KINDS = """
@@ -114,7 +123,8 @@ _FIND_COLUMNS = """
 """
 _APPLIED = "SELECT number, name FROM tasktrail.migrations ORDER BY number"
 _FIND_INDEXES = """
-    SELECT made.relname, indisvalid AND indisready, indisunique, its.relname, indkey::text, indpred IS NOT NULL
+    SELECT made.relname, indisvalid AND indisready, indisunique, its.relname, indkey::text,
+        pg_get_expr(indexprs, indrelid), pg_get_expr(indpred, indrelid)
     FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid JOIN pg_class AS its ON its.oid = indrelid
     WHERE made.relnamespace = 'tasktrail'::regnamespace
 """
@@ -122,6 +132,7 @@ _FIND_TRIGGERS = """
     SELECT tgname, tgtype::int FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
     WHERE tgrelid = to_regclass('tasktrail.events') AND tgenabled = 'O' AND tgqual IS NULL AND tgattr::text = ''
         AND pronamespace = 'tasktrail'::regnamespace AND proname = 'refuse_change' AND prosrc = %s
+        AND proconfig IS NULL
 """
 _FIND_UNSAFE = """
     SELECT relname FROM pg_class
