@@ -16,7 +16,7 @@ from ..events import Cancelled, CancelTask, TasktrailError
 from ..events.commands import digest as digest_of
 from ..events.counted import counted
 from ..events.errors import PUT_LOG_BACK, KeysUnreadable, LogTooNew
-from ..events.log.answers import is_as_written
+from ..events.log.answers import NAMES_NO_COMMAND, is_as_written
 from ..events.log.archives import KnownArchive
 from ..events.log.chain import GENESIS, link
 from ..events.log.event_log import ReportProgress
@@ -423,6 +423,9 @@ def _look_at_answers(log: LogReader, findings: Findings, *, is_faulty: bool) -> 
         summed = log.has_sums()
         for command_id, task_id, position, caused_by, *record, digest, before, found in log.answered(sums=summed):
             number += 1
+            if not command_id:
+                findings.add(position, "answer", NAMES_NO_COMMAND)
+                continue
             answer = (command_id, digest, task_id, position)
             fits = not summed or is_as_written(answer, found)
             if fits and caused_by is None:

@@ -45,9 +45,10 @@ _ANSWERED = """
     FROM answers
     LEFT JOIN events ON events.position = answers.position
     LEFT JOIN events AS earlier ON earlier.position = answers.position - 1
-    WHERE answers.command_id > CAST(? AS TEXT) AND answers.position NOT BETWEEN 1 AND ?
+    WHERE {after}answers.position NOT BETWEEN 1 AND ?
     ORDER BY answers.command_id LIMIT ?
 """
+_AFTER = "answers.command_id > CAST(? AS TEXT) AND "
 _POINTING = """
     SELECT command_id, task_id, position, digest, {sum} FROM answers
     WHERE position BETWEEN 1 AND ? ORDER BY position, command_id
@@ -55,6 +56,7 @@ _POINTING = """
 _BACKWARDS = """
     SELECT command_id, task_id, event, data FROM events WHERE position <= ? AND position > ? ORDER BY position DESC
 """
+NAMES_NO_COMMAND = "an answer names no command"
 _FIRST_DATA = "SELECT data FROM events WHERE task_id = ? AND version = 1"
 
 
@@ -132,7 +134,9 @@ def answer_faults(conn: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault(position, "answer", f"the answer to {command_id} {misled_to(caused_by)}")
         if has_sums(conn):
             for *row, found in conn.execute(_SUMMED):
-                if not is_as_written(tuple(row), found):
+                if not row[0]:
+                    yield Fault(row[3], "answer", NAMES_NO_COMMAND)
+                elif not is_as_written(tuple(row), found):
                     yield Fault(row[3], "answer", f"the answer to {row[0]} is not as it was written")
     except (*UNREADABLE, TypeError, TasktrailError) as error:
         yield Fault(0, "file", f"the answers cannot be read: {error}")
@@ -179,12 +183,12 @@ def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterato
     the answer's digest; the command id of the record before, or the answer's own if that is a stub; the answer's sum,
     null without `sums`.
     """
-    statement = _ANSWERED.format(sum="answers.sum" if sums else "NULL")
-    after = ""
+    total = "answers.sum" if sums else "NULL"
+    statement, after = _ANSWERED.format(after="", sum=total), tuple[bytes, ...]()
     archives = Archives(conn)
     until = archives.until()
-    yield from _answered_by(archives, conn, "sum" if sums else "NULL")
-    while rows := _rows(conn, statement, (after.encode("utf-8", "surrogateescape"), until, page)):
+    yield from _answered_by(archives, conn, total)
+    while rows := _rows(conn, statement, (*after, until, page)):
         for row in map(_in_utf_8, rows):
             if row[3] is None and until < row[2] <= archives.until():  # archived since
                 yield _from_archive(archives, row)
@@ -192,9 +196,10 @@ def read_answered(conn: sqlite3.Connection, page: int, *, sums: bool) -> Iterato
                 yield (*row[:8], _own_if_stub(before, row[0]), row[9])
             else:
                 yield row
-        if rows[-1][0] <= after:
+        last = (rows[-1][0].encode("utf-8", "surrogateescape"),)
+        if last <= after:
             raise sqlite3.DatabaseError("the answers do not stand in the order of their command ids")
-        after = rows[-1][0]
+        statement, after = _ANSWERED.format(after=_AFTER, sum=total), last
 
 
 def _from_archive(archives: Archives, answer: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -582,6 +582,10 @@ FOREIGN_KEY = """
         ("UPDATE tasktrail.answers SET task_id = 2", "the answer to c1 is not as it was written"),
         ("DELETE FROM tasktrail.answers", "the answer to c1 is missing"),
         (
+            "INSERT INTO tasktrail.answers SELECT '', digest, task_id, position, sum FROM tasktrail.answers",
+            "position 1: an answer names no command",
+        ),
+        (
             "SET session_replication_role = replica; UPDATE tasktrail.events SET actor = 'eve'",
             "position 1: the record or one before it was changed",
         ),

@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from tasktrail.events import Cancelled, CancelTask, Completed, Created, Event, Fact, Failed, Retried, Started
 from tasktrail.events.errors import LogCorrupt, LogTooNew
-from tasktrail.events.log.chain import GENESIS, link
+from tasktrail.events.log.chain import GENESIS, checksum, link
 from tasktrail.events.log.keys import Keys
 from tasktrail.events.log.migrations import migrations
 from tasktrail.events.log.rows import COLUMNS
@@ -309,6 +309,21 @@ def test_a_changed_answer_is_found(folder: Path, change: str, word: str) -> None
     found = checked(folder)
     assert codes(found) == {"answer"}
     assert any(word in finding.message for finding in found.findings)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_answer_without_the_id_of_a_command_is_found(folder: Path, own: bool) -> None:  # noqa: FBT001 - one case each
+    """Each page of answers begins after an id: the first page has none before it, not even an empty one."""
+    with closing(opened(folder / "log.db")) as conn:
+        digest, task_id, position, total = conn.execute(
+            "SELECT digest, task_id, position, sum FROM answers WHERE command_id = 'create-0'"
+        ).fetchone()
+        if own:  # one that knows how sums are made, and points at a record that no command has caused
+            position = conn.execute("SELECT min(position) FROM events WHERE command_id = ''").fetchone()[0]
+            total = checksum(("", digest, task_id, position))
+        conn.execute("INSERT INTO answers VALUES ('', ?, ?, ?, ?)", (digest, task_id, position, total))
+    (found,) = checked(folder).findings
+    assert (found.position, found.code, found.message) == (position, "answer", "an answer names no command")
 
 
 def test_an_answer_to_a_record_that_is_gone_does_not_point_behind_the_end(folder: Path) -> None:

@@ -14,7 +14,7 @@ from ...ranges import to_ranges
 from ...recorded import STUB, Recorded
 from ...task_events import Completed
 from ..address import read_address
-from ..answers import is_as_written, misled_to
+from ..answers import NAMES_NO_COMMAND, is_as_written, misled_to
 from ..archives import KnownArchive
 from ..encryption import Decryption
 from ..event_log import Epoch, Erasable
@@ -75,8 +75,9 @@ _ANSWERED = """
     FROM tasktrail.answers
     LEFT JOIN tasktrail.events ON events.position = answers.position
     LEFT JOIN tasktrail.events AS earlier ON earlier.position = answers.position - 1
-    WHERE answers.command_id > %s ORDER BY answers.command_id LIMIT %s
+    {after}ORDER BY answers.command_id LIMIT %s
 """
+_AFTER = "WHERE answers.command_id > %s "
 _IN_FRONT = "SELECT position FROM tasktrail.events WHERE position < 1 OR position IS NULL LIMIT 50"
 _NEXT_POSITIONS = "SELECT position FROM tasktrail.events WHERE position > %s ORDER BY position LIMIT %s"
 _BACKWARDS = """
@@ -269,16 +270,17 @@ class PostgresqlLogReader(Reading):
 
     def answered(self, *, sums: bool = True) -> Iterator[tuple[Any, ...]]:
         """Each answer with the record that it points at, undecoded; see `read_answered`. Null where there is none."""
-        after = ""
-        while page := self._fetch(_ANSWERED, (after, PAGE)):
+        statement, after = _ANSWERED.format(after=""), tuple[str, ...]()
+        while page := self._fetch(statement, (*after, PAGE)):
             for command_id, task_id, position, caused_by, *record, before, total in page:
                 one, by, earlier = (
                     None if text is None else unescaped(text) for text in (command_id, caused_by, before)
                 )
                 yield (one, task_id, position, by, *record, earlier, total if sums else None)
-            if page[-1][0] <= after:
+            last = (page[-1][0],)
+            if last <= after:
                 raise LogCorrupt("The answers do not stand in the order of their command ids", remedy=RESTORE)
-            after = page[-1][0]
+            statement, after = _ANSWERED.format(after=_AFTER), last
 
     def epochs(self) -> list[Epoch]:
         """The services that have had the log."""
@@ -373,6 +375,9 @@ class PostgresqlLogReader(Reading):
         for position, command_id in self.unanswered():
             yield Fault(position, "answer", f"the answer to {command_id} is missing")
         for command_id, task_id, position, caused_by, *_record, digest, _before, total in self.answered():
+            if not command_id:
+                yield Fault(position, "answer", NAMES_NO_COMMAND)
+                continue
             if caused_by != command_id:
                 yield Fault(position, "answer", f"the answer to {command_id} {misled_to(caused_by)}")
             if not is_as_written((command_id, digest, task_id, position), total):
