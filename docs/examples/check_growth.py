@@ -44,8 +44,8 @@ def check(growth, kept, key):
     old, new = opened(kept, key), opened(growth["seal"], key)
     need(old[0] == new[0], "the seals are of two logs")
     begin = growth["old"]
-    need(begin == old[1], f"it begins with a seal of {begin} records, and that of {old[1]} was named")
-    path = [decoded(text) for text in growth["path"]]
+    need(repr(begin) == repr(old[1]), f"it begins with a seal of {begin} records, and that of {old[1]} was named")
+    path = [decoded(text) for text in growth["path"].copy()]  # .copy(): "" is no list
     need_growth(old[1], old[2], new[1], new[2], path)
     return old, new
 
@@ -59,7 +59,7 @@ def main():
     try:
         with open(asked.growth, encoding="utf-8") as growth, open(asked.kept, encoding="utf-8", newline="") as kept:
             old, new = check(json.loads(growth.read(1 << 28), object_pairs_hook=named), kept.read(1 << 20), asked.key)
-    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as why:
+    except Exception as why:  # noqa: BLE001 - whatever it is, nothing is proven
         print(f"NOT PROVEN: {why!r}", file=sys.stderr)
         return 4
     print(f"proven: the {old[1]} records of {old[5]} are the first of the {new[1]} records of {new[5]}, of {new[0]}")

@@ -197,9 +197,15 @@ class TaskQueries:
             return census(conn, filters, read_counts(conn))
 
     def ids(self, filters: TaskFilters, most: int) -> tuple[int, ...]:
-        """The ids of the tasks that pass, in order, at most `most` of them."""
+        """The ids of the tasks that pass, in order, at most `most` of them. Words are searched for as in `stretch`."""
         with self.moment() as conn:
             return all_ids(conn, filters, read_counts(conn), most)
+
+    def ids_listed(self, filters: TaskFilters) -> tuple[int, ...]:
+        """The ids of all tasks that `list` finds, in order. `ids` takes short and very common words for whole words."""
+        with self.moment() as conn:
+            query = CurrentList(conn, filters, read_counts(conn)).rows("tasks.id")
+            return tuple(row[0] for row in conn.execute(*query))
 
     def types(self) -> set[str]:
         """The types of all tasks."""

@@ -133,7 +133,7 @@ class Questions:
     def listed_ids(self, filters: TaskFilters) -> list[int]:
         """`ids_of` without the check of the types."""
         if filters.as_of == "":
-            return list(self.source.ask(lambda views: views.ids(filters, MAX_INTEGER)))
+            return list(self.source.ask(lambda views: views.ids_listed(filters)))
 
         def ids(past: Past | FoldedPast) -> list[int]:
             with past.every(filters) as every:

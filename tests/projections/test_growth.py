@@ -120,6 +120,15 @@ def test_each_seal_has_grown_out_of_those_before_it(grown: Sealed, made: tuple[P
                     assert told(growth, (grown.seals / f"{other}.note").read_text(), grown.key) is None
 
 
+def test_a_proof_of_growth_is_written_in_one_way_only(grown: Sealed, made: tuple[Path, list[int]]) -> None:
+    size = made[1][-1]
+    growth, kept = grown.growth(size), (grown.seals / f"{size}.note").read_text()
+    assert growth["path"] == []
+    assert told(growth, kept, grown.key)
+    for forged in ({"path": ""}, {"old": float(size)}):
+        assert told(growth | forged, kept, grown.key) is None, forged
+
+
 def test_a_log_that_was_changed_has_not_grown_out_of_its_seals(grown: Sealed, made: tuple[Path, list[int]]) -> None:
     _, sizes = made
     kept = grown.seals / f"{sizes[0]}.note"

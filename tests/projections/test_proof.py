@@ -651,6 +651,21 @@ def test_a_proof_is_written_in_one_way_only(sealed: Sealed) -> None:
         assert told(proof | forged, sealed.key) is None, forged
 
 
+def test_an_empty_text_is_no_empty_list(tmp_path: Path) -> None:
+    """A log of one record needs no hashes, so that only the form of their list can be forged."""
+    house = Sealed(tmp_path)
+    with closing(SqliteEventLog(house.path, now=BEGIN)) as log:
+        Journal(log).create("image_thumbnail")
+    house.seal()
+    proof = house.proof(1)
+    (record,) = proof["records"]
+    assert proof["hashes"] == record["path"] == proof["task"]["path"] == []
+    assert told(proof, house.key)
+    forged: dict[str, Any]
+    for forged in ({"hashes": ""}, {"records": [{**record, "path": ""}]}, {"task": {**proof["task"], "path": ""}}):
+        assert told(proof | forged, house.key) is None, forged
+
+
 @pytest.mark.parametrize(
     ("there", "added"),
     [
@@ -707,6 +722,19 @@ def test_the_program_for_auditors_reads_no_file_without_end(
     monkeypatch.setattr("sys.argv", ["check_proof.py", "/dev/zero", sealed.key])
     assert CHECKER["main"]() == 4
     assert "NOT PROVEN" in capsys.readouterr().err
+
+
+def test_the_program_for_auditors_says_that_its_memory_does_not_suffice(
+    sealed: Sealed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    (file := tmp_path / "proof.json").write_text("[]")
+    monkeypatch.setattr("sys.argv", ["check_proof.py", str(file), sealed.key])
+    monkeypatch.setattr(json, "loads", no_room)
+    assert CHECKER["main"]() == 4
+    assert capsys.readouterr().err == "NOT PROVEN: MemoryError()\n"
 
 
 @pytest.mark.parametrize("no_key", ["seals/key", "", "a+b"])

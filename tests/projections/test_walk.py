@@ -89,7 +89,7 @@ def test_a_walk_to_the_end_and_back_meets_every_task_of_the_list_once(
         stretch = queries.stretch(limited, NOW, parse_place(stretch.before))
         back = [task.id for task in stretch.tasks] + back
     assert back == forth
-    assert queries.ids(filters, 1000) == tuple(sorted(forth))
+    assert queries.ids(filters, 1000) == queries.ids_listed(filters) == tuple(sorted(forth))
 
 
 @pytest.mark.parametrize("filters", LISTS, ids=named)
@@ -152,6 +152,8 @@ def test_a_word_that_very_many_tasks_have_is_a_whole_word() -> None:
     assert len(names) not in queries.ids(TaskFilters(search="clip"), 10_000)
     assert queries.ids(TaskFilters(search="clipp"), 10) == (len(names),)
     assert queries.ids(TaskFilters(search="cl"), 10) == ()  # too short to be the beginning of a word
+    for beginning in ("cl", "clip"):  # of which the whole list has no bound
+        assert len(queries.ids_listed(TaskFilters(search=beginning))) == len(names)
     views.close()
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 from driven_client import driven
+from msgspec.structs import replace
 from owner import SECRET
 
 from tasktrail import AsyncClient, Client
@@ -256,6 +257,17 @@ def test_a_list_takes_filters(tasks: Tasks, wish: Wish, document: int) -> None:
     assert ([task.id for task in found], total) == (ids[:2], 3)
     assert tasks.list_tasks(TaskFilters(document_id=(document, 1), search="png"))[1] == 3
     assert tasks.list_tasks()[1] >= 3
+
+
+def test_all_ids_are_those_of_the_list_however_short_a_word_is(tasks: Tasks, wish: Wish, document: int) -> None:
+    """The page looks for short words as whole words; a change of many tasks must not pass over tasks of the list."""
+    ids = [tasks.create_task(**wish(document_id=document)) for _ in range(2)]
+    filters = TaskFilters(document_id=document, search="pn")
+    assert tasks.list_tasks(filters)[1] == len(ids)
+    assert tasks.find_ids(filters) == tasks.find_ids(replace(filters, as_of=tasks.stats().position)) == ids
+    for task_id in ids:
+        tasks.cancel_task(task_id)
+    assert list(tasks.retry_tasks(replace(filters, status="cancelled")).retried) == ids
 
 
 def test_the_past_can_be_asked_for(tasks: Tasks, wish: Wish) -> None:
