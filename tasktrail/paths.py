@@ -13,7 +13,7 @@ from typing import Self
 
 from .errors import ListenFailed
 from .events.errors import InvalidPath, ServiceUnreachable
-from .events.existence import is_dir
+from .events.existence import exists, is_dir
 from .events.log.address import NAME as ADDRESS_FILE
 from .events.log.archives import folder_of
 from .events.log.files import PRIVATE_FILE, PRIVATE_FOLDER
@@ -128,13 +128,16 @@ class DataPaths:
         )
 
     def refuse_unusable(self) -> None:
-        """Raise `InvalidPath` if the path is not UTF-8, is a file, or is a folder that this user may not look into."""
+        """Raise `InvalidPath` if the path is not UTF-8, is a file, leads through a broken link, or is closed to us."""
         self._refuse_other_bytes()
         try:
             status = self.data.stat()
             owner = user_name(status.st_uid)
         except PermissionError:  # not even the way to it is open
             owner = "another user"
+        except FileNotFoundError:
+            self._refuse_broken_link()
+            return
         except OSError:
             return
         else:
@@ -182,6 +185,16 @@ class DataPaths:
                 remedy="Rename the folder that has other bytes in its name, or choose another data folder (--data or "
                 "TASKTRAIL_DATA). If the locale is not UTF-8, set PYTHONUTF8=1.",
             )
+
+    def _refuse_broken_link(self) -> None:
+        """Raise `InvalidPath` if the path leads through a link to nowhere: no folder can be made there."""
+        for place in (self.data, *self.data.parents):
+            if place.is_symlink() and not exists(place):
+                raise InvalidPath(
+                    f"{place} is a link to {place.readlink()}, which does not exist",
+                    field="data",
+                    remedy="If that is on another disk, mount it; otherwise make that folder, or remove the link.",
+                )
 
     def make(self) -> None:
         """Create the folders, readable by the owner only. Raises `InvalidPath`."""

@@ -121,6 +121,7 @@ def _in_one_line(error: click.ClickException) -> str:
 
 
 _MORE = "Raise what keeps it from having more: `ulimit -a`, or `MemoryMax`, `TasksMax`, `LimitNOFILE` of its unit."
+_NOT_SHOWN = "Make room. What the command has changed stays changed: look, before you repeat it."
 _NEXT_STEPS = {
     errno.ENOSPC: "Free disk space, and repeat the command.",
     errno.EDQUOT: "Free disk space that counts towards your quota, and repeat the command.",
@@ -144,6 +145,7 @@ def complain_unexpected(error: Exception, *, as_json: bool) -> int:
             what = f"{error.filename}: {error.strerror}"
         elif _output_fails_with(error.errno):
             what = f"standard output: {error.strerror}"
+            step = _NOT_SHOWN if step else ""
     elif isinstance(error, MemoryError) or str(error) == "can't start new thread":
         step = _MORE
     if as_json:
@@ -181,6 +183,8 @@ def keeping(code: int, *, as_json: bool) -> Iterator[None]:
 
 def _output_fails_with(number: int | None) -> bool:
     """Whether that error is standard output's own: what it could not write is still to be written."""
+    if getattr(sys.stdout, "write_through", False) and number in (errno.ENOSPC, errno.EDQUOT):
+        return True  # nothing is kept back (PYTHONUNBUFFERED), and the error of a file has the file's name
     try:
         sys.stdout.flush()
     except OSError as error:

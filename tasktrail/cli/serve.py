@@ -476,6 +476,10 @@ def _announce(service: "Served", server: "HttpServer", reporter: Announcer) -> b
     return True
 
 
+_SAME_SIGNAL = 0.1
+"""Seconds in which a second signal is the first one once more: `timeout` sends it to the process and to its group."""
+
+
 def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: Announcer) -> None:
     """Stop in good order. A second signal, or the deadline, ends the process at once, like a crash."""
     _tell_systemd("STOPPING=1")
@@ -492,9 +496,10 @@ def _stop(service: "Served", server: "HttpServer", signals: Signals, reporter: A
 
     stopping = threading.Thread(target=in_order, name="stop", daemon=True)
     stopping.start()
-    until = time.monotonic() + STOP_WITHIN
-    while stopping.is_alive() and time.monotonic() < until:
-        if signals.next(0.05) not in (None, signal.SIGHUP):  # sent with SIGTERM, or by a terminal that is closed
+    began = time.monotonic()
+    while stopping.is_alive() and time.monotonic() < began + STOP_WITHIN:
+        again = signals.next(0.05) not in (None, signal.SIGHUP)  # sent with SIGTERM, or by a terminal that is closed
+        if again and time.monotonic() > began + _SAME_SIGNAL:
             text = "stopping at once; what ran is recovered at the next start"
             reporter.say("warning", text, text)
             os._exit(INTERRUPTED)

@@ -143,6 +143,20 @@ def test_a_file_is_called_no_folder(data: Path, use_of: Callable[[Path], object]
         use_of(data)
 
 
+@pytest.mark.parametrize("below", ["", "tasks"])
+@pytest.mark.parametrize("use_of", [Client.connect, TaskService.open, lambda data: back_up(data, data.parent / "b.db")])
+def test_a_link_to_a_disk_that_is_not_mounted_is_named(
+    tmp_path: Path, use_of: Callable[[Path], object], below: str
+) -> None:
+    """A start used to say that the folder cannot be made because it exists, and `doctor` that it will be made."""
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "data")
+    with pytest.raises(InvalidPath) as refused:
+        use_of(link / below)
+    assert refused.value.message == f"{link} is a link to {tmp_path / 'disk' / 'data'}, which does not exist"
+    assert "mount" in refused.value.advice
+
+
 @pytest.mark.parametrize("use_of", [Client.connect, TaskService.open, lambda data: back_up(data, data.parent / "b.db")])
 def test_a_folder_whose_name_no_log_can_be_opened_by_is_not_made(
     tmp_path: Path, use_of: Callable[[Path], object]

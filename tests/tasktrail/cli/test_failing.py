@@ -101,15 +101,19 @@ def test_a_fault_of_our_own_is_a_problem_too_for_a_program(cli: Callable[..., An
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="it takes a device of Linux")
-def test_an_output_that_is_full_is_told_once_and_has_the_exit_code_of_a_refusal() -> None:
-    """What click could not write stayed in Python's buffer: its end failed once more, with a code of its own, 120."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_is_told_once_and_has_the_exit_code_of_a_refusal(unbuffered: str) -> None:
+    """What click could not write stayed in Python's buffer: its end failed once more, with a code of its own, 120.
+
+    "Repeat the command" was the advice: after a `submit` whose number could not be shown that makes a second task.
+    """
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "tasktrail", "--version"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
         unheard = subprocess.run(command, stdout=full, stderr=full, env=environment, check=False)
     assert unheard.returncode == 1
-    step = "  Free disk space, and repeat the command.\n"
+    step = "  Make room. What the command has changed stays changed: look, before you repeat it.\n"
     assert (done.returncode, done.stderr) == (1, f"tasktrail: standard output: {os.strerror(errno.ENOSPC)}\n{step}")
 
 

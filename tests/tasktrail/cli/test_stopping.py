@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from tasktrail.cli import serve
 class Stopping:
     """A server that stops after it was looked at often enough, and the signals that make the thread look."""
 
-    def __init__(self, looks: int, signal: int | None = None) -> None:
-        self._left, self._signal = looks, signal
+    def __init__(self, looks: int, signal: int | None = None, every: float = 0) -> None:
+        self._left, self._signal, self._every = looks, signal, every
         self._over = threading.Event()
         self.said: list[str] = []
 
@@ -26,6 +27,7 @@ class Stopping:
 
     def next(self, _timeout: float) -> int | None:
         """Report what has come. As with real signals, that it was none may be known at once, since a wake-up came."""
+        time.sleep(self._every)
         self._left -= 1
         if self._left == 0:
             self._over.set()
@@ -66,8 +68,16 @@ def test_a_terminal_that_is_closed_meanwhile_does_not_hurry_it() -> None:
 
 
 @pytest.mark.usefixtures("ended")
+def test_a_signal_that_comes_twice_at_the_same_moment_does_not_hurry_it() -> None:
+    """`timeout 1h tasktrail serve` passes a SIGTERM on twice, and sometimes what ran was left to the recovery."""
+    stopping: Any = Stopping(looks=3, signal=signal.SIGTERM)
+    serve._stop(stopping, stopping, stopping, stopping)
+    assert stopping.said == ["stopping"]
+
+
+@pytest.mark.usefixtures("ended")
 def test_a_second_ctrl_c_ends_it_at_once() -> None:
-    stopping: Any = Stopping(looks=10, signal=signal.SIGINT)
+    stopping: Any = Stopping(looks=10, signal=signal.SIGINT, every=0.11)
     with pytest.raises(AssertionError, match="it has ended with 130"):
         serve._stop(stopping, stopping, stopping, stopping)
     stopping.end()
