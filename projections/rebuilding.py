@@ -4,7 +4,8 @@ Building reads only the log. Nothing is executed again: no notice goes out and n
 """
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -40,9 +41,10 @@ def build_beside(log: LogReader, path: Path, progress: ReportProgress | None = N
     beside = beside_of(path)
     schema.delete_files(beside)
     findings = Findings()
-    position = compare_views(log, path, findings, progress, beside) if exists(path) else None
-    if position is None or log.drops(position):  # records that were forgotten meanwhile may have been read
-        position = build(log, path, progress)
+    with _whole_or_gone(beside):
+        position = compare_views(log, path, findings, progress, beside) if exists(path) else None
+        if position is None or log.drops(position):  # records that were forgotten meanwhile may have been read
+            position = build(log, path, progress)
     return Rebuilt(position=position, differences=tuple(findings.listed), more=findings.more)
 
 
@@ -55,7 +57,18 @@ def build(log: ReadableLog, path: Path, progress: ReportProgress | None = None) 
 
 def build_anew(log: ReadableLog, beside: Path, progress: ReportProgress | None = None) -> None:
     """Build the views anew in the file `beside`, without comparing them."""
-    build_views(log, beside, progress).close()
+    with _whole_or_gone(beside):
+        build_views(log, beside, progress).close()
+
+
+@contextmanager
+def _whole_or_gone(beside: Path) -> Iterator[None]:
+    """Delete the files if building them fails: they may be as large as the views, and a full disk may be the reason."""
+    try:
+        yield
+    except BaseException:
+        schema.delete_files(beside)
+        raise
 
 
 def put_in_place(

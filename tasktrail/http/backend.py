@@ -39,6 +39,7 @@ from ..events import Accepted, Command, CreateGraph, TasktrailError
 from ..events.errors import OutcomeUnknown
 from ..events.log.event_log import ReportProgress
 from ..projections import Rebuilt, TaskFilters, Verification, ViewsFailed
+from ..projections.rebuilding import discard
 from ..telemetry.exposition import Exposition
 from ..telemetry.numbers import OTHER
 from .access import Access
@@ -215,7 +216,11 @@ class Backend:
         """Build the views anew beside the live ones, and put them in place. Raises `NotReady` while that is done."""
         with self.service.rebuilding():
             await self.ask(self.service.source.settle)
-            built: Rebuilt = msgspec.json.decode(await self.apart(RebuildQuestion()), type=Rebuilt)
+            try:
+                built: Rebuilt = msgspec.json.decode(await self.apart(RebuildQuestion()), type=Rebuilt)
+            except TasktrailError:  # its process may have been killed, and could not tidy up
+                discard(self.service.paths.views)
+                raise
             await self.bulk(self.service.adopt_views)
         return built
 

@@ -110,6 +110,21 @@ def test_a_rebuild_that_cannot_be_put_in_place_leaves_the_views_in_use(
     assert service.list_tasks()[1] == another
 
 
+def test_a_rebuild_that_is_broken_off_leaves_nothing_beside(open_service: Opener) -> None:
+    """It may be as large as the views, and no room may have been why."""
+    service = open_service()
+    service.create_task(type="echo", held=True)
+
+    def break_off(_reached: int, _goal: int) -> None:
+        assert beside_of(service.paths.views).exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        service.rebuild(break_off)
+    assert list(service.paths.data.glob("views.db.*")) == []
+    assert service.rebuild().differences == ()
+
+
 def test_what_a_killed_rebuild_left_is_removed_by_the_next_start(open_service: Opener) -> None:
     with open_service() as service:
         beside = beside_of(service.paths.views)

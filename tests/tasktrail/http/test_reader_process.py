@@ -25,6 +25,7 @@ from tasktrail.http import backend as backend_module
 from tasktrail.http.server import HttpServer
 from tasktrail.projections import TaskFilters
 from tasktrail.projections.errors import BeyondTheLog, ViewsFailed
+from tasktrail.projections.rebuilding import beside_of
 
 Serve = Callable[..., HttpServer]
 Wish = Callable[..., dict[str, Any]]
@@ -133,6 +134,20 @@ def test_a_process_that_is_killed_in_the_middle_is_told_and_not_tried_again(
         process.kill()
         with pytest.raises(TooCostly, match="killed"):
             asked.result(30)
+
+
+def test_of_a_rebuild_whose_process_is_killed_nothing_is_left_beside(
+    serve: Serve, service: TaskService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = beside_of(service.paths.views)
+
+    def killed(_self: ReaderProcess, *_asked: Any) -> bytes:
+        beside.write_bytes(b"half")
+        raise TooCostly("killed")
+
+    monkeypatch.setattr(ReaderProcess, "ask", killed)
+    assert httpx.post(f"{serve().address}/v1/rebuild", headers=AUTH, trust_env=False, timeout=60).status_code == 503
+    assert not beside.exists()
 
 
 @pytest.mark.slow
